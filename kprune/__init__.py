@@ -1,0 +1,38 @@
+"""kprune removes redundant filters from trained Keras models until a budget is met."""
+
+from kprune import criteria
+from kprune.api import apply_plan, plan_pruning, prune_model, strip
+from kprune.calibration import recalibrate_batchnorm
+from kprune.cost import Cost, model_cost
+from kprune.criteria import Criterion, register_criterion
+from kprune.errors import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
+from kprune.masking import MaskedLayer
+from kprune.plan import Plan
+from kprune.rules import Rule, register_rule
+from kprune.selection import Limits
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cost",
+    "Criterion",
+    "ExportError",
+    "KpruneError",
+    "Limits",
+    "MaskedLayer",
+    "ModelError",
+    "OptionError",
+    "Plan",
+    "PlanError",
+    "Rule",
+    "TargetError",
+    "apply_plan",
+    "criteria",
+    "model_cost",
+    "plan_pruning",
+    "prune_model",
+    "recalibrate_batchnorm",
+    "register_criterion",
+    "register_rule",
+    "strip",
+]

@@ -1,0 +1,260 @@
+"""The only code that touches private Keras: the nodes of a graph, rebuilding one, variables and optimizer slots."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras.src.models.functional import Functional, functional_like_constructor
+from keras.src.saving.serialization_lib import SafeModeScope
+
+from kprune.errors import ModelError
+
+Operation = keras.Operation
+OPERATION_MODULES = ("numpy", "nn", "core", "math", "image")
+
+
+class Node(NamedTuple):
+    """One operation applied once: its arguments as given, its input and output KerasTensors in flat order."""
+
+    operation: Operation
+    arguments: object
+    inputs: list
+    outputs: list
+
+
+def bare_operation(name: str) -> type | None:
+    """The class of a bare operation such as the `Add` behind `x + y`, or None where this Keras has none."""
+    for module in OPERATION_MODULES:
+        found = getattr(importlib.import_module(f"keras.src.ops.{module}"), name, None)
+        if isinstance(found, type) and issubclass(found, Operation):
+            return found
+    return None
+
+
+def is_model(operation) -> bool:
+    """Whether the operation is itself a graph of operations (a nested model)."""
+    return isinstance(operation, (Functional, keras.Sequential))
+
+
+def functional(model) -> Functional:
+    """The functional graph of a model.
+
+    Raises:
+      ModelError: the model is not a Keras model, is not built, or is subclassed and so has no graph.
+    """
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"The model is a {type(model).__name__}.", "A keras.Model.", "Load the model first.")
+    if isinstance(model, keras.Sequential):
+        if getattr(model, "_functional", None) is None:
+            raise ModelError(
+                f"The Sequential model '{model.name}' is not built.",
+                "A model whose input shape is known.",
+                "Begin it with keras.Input(shape), or call it once on a batch.",
+            )
+        return model._functional
+    if not isinstance(model, Functional):
+        raise ModelError(
+            f"'{model.name}' ({type(model).__name__}) is a subclassed model: it has no graph to trace.",
+            "A functional or Sequential model.",
+            "Build it as keras.Model(inputs, outputs), for instance with outputs = my_model.call(inputs).",
+        )
+    return model
+
+
+def nodes(function: Functional) -> Iterator[Node]:
+    """The nodes of a graph in an order in which they can be run, inputs left out."""
+    for depth in sorted(function._nodes_by_depth, reverse=True):
+        for node in function._nodes_by_depth[depth]:
+            if not node.is_input:
+                yield Node(node.operation, node.arguments, list(node.input_tensors), list(node.outputs))
+
+
+def flatten(structure) -> list:
+    """The leaves of a nested structure."""
+    return keras.tree.flatten(structure)
+
+
+def run(function: Functional, inputs: list, apply: Callable) -> object:
+    """Runs a graph node by node on symbolic or real tensors.
+
+    Args:
+      function: the graph.
+      inputs: one tensor per input of the graph, in flat order.
+      apply: called as `apply(node, args, kwargs)` with the arguments filled in; gives the node's outputs.
+
+    Returns:
+      The outputs, in the structure of the graph's outputs.
+    """
+    tensors = {id(symbol): value for symbol, value in zip(function.inputs, inputs, strict=True)}
+    for node in nodes(function):
+        if any(id(x) not in tensors for x in node.inputs):
+            continue
+        args, kwargs = node.arguments.fill_in(tensors)
+        outputs = flatten(apply(node, args, kwargs))
+        tensors.update((id(symbol), value) for symbol, value in zip(node.outputs, outputs, strict=True))
+    return keras.tree.pack_sequence_as(function._outputs_struct, [tensors[id(x)] for x in function.outputs])
+
+
+def clone_inputs(function: Functional):
+    """New `keras.Input`s with the names, shapes and dtypes of the graph's own, in its structure."""
+
+    def clone(tensor):
+        layer = tensor._keras_history.operation
+        optional = bool(getattr(layer, "optional", False))
+        name = getattr(layer, "name", tensor.name)
+        return keras.Input(
+            batch_shape=tensor.shape, dtype=tensor.dtype, name=name, sparse=tensor.sparse, optional=optional
+        )
+
+    return keras.tree.map_structure(clone, function._inputs_struct)
+
+
+def make_model(like, inputs, outputs):
+    """A functional model with the class (where it can be kept) and the name of `like`."""
+    cls = type(like) if functional_like_constructor(type(like)) else keras.Model
+    return cls(inputs, outputs, name=like.name)
+
+
+def make_sequential(like, layers: list):
+    """A Sequential model with the name and input of `like`, made of the given layers."""
+    return keras.Sequential([clone_inputs(like._functional), *layers], name=like.name)
+
+
+def clone_operation(operation: Operation, config: dict) -> Operation:
+    """A new operation of the same class and name, from a config.
+
+    Raises:
+      ModelError: the operation cannot be made from its config.
+    """
+    try:
+        with SafeModeScope(False):
+            clone = type(operation).from_config(config)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ModelError(
+            f"'{operation.name}' ({type(operation).__name__}) cannot be made again from its config: {error}",
+            "get_config() and from_config() that agree with __init__.",
+            "Give the layer a get_config() that returns every argument of its __init__.",
+        ) from error
+    if not isinstance(clone, keras.layers.Layer):
+        clone.name = operation.name
+    return clone
+
+
+class ZeroInitializers:
+    """While a graph is rebuilt, lets its layers start from zeros, for their weights are assigned afterwards."""
+
+    def __init__(self):
+        self._saved = []
+
+    def cover(self, layer):
+        """Swaps the initializers of one layer, of which `restore` puts the configured ones back."""
+        for name, value in list(vars(layer).items()):
+            if name.endswith("_initializer") and isinstance(value, keras.initializers.Initializer):
+                self._saved.append((layer, name, value))
+                setattr(layer, name, keras.initializers.Zeros())
+
+    def restore(self):
+        for layer, name, value in self._saved:
+            setattr(layer, name, value)
+
+
+def variables_by_name(layer) -> dict:
+    """The layer's own variables (not its sublayers') by name, such as `kernel` or `moving_mean`."""
+    return {v.name: v for v in (*layer._trainable_variables, *layer._non_trainable_variables)}
+
+
+def is_layer(operation) -> bool:
+    """Whether the operation is a layer, and so may have weights."""
+    return isinstance(operation, keras.layers.Layer)
+
+
+def is_sequential(model) -> bool:
+    return isinstance(model, keras.Sequential)
+
+
+def transparent(operation):
+    """The layer inside a wrapper that changes nothing of what its layer computes, or the operation itself."""
+    return operation.layer if getattr(type(operation), "transparent", False) else operation
+
+
+def copy_trainable(source, target):
+    """Carries over the `trainable` flags of a layer and of those inside it, outermost first."""
+    if is_model(source):
+        if not source.trainable:
+            target.trainable = False
+        return
+    for one, other in zip(source._flatten_layers(), target._flatten_layers(), strict=True):
+        if other.trainable != one.trainable:
+            other.trainable = one.trainable
+
+
+def after_assignment(layer):
+    """Lets a layer that derives constants from its weights (`Normalization`) do so again."""
+    if hasattr(layer, "finalize_state") and layer.built:
+        layer.finalize_state()
+
+
+def compile_arguments(model) -> dict | None:
+    """What the model was compiled with, as objects, or None if it is not compiled."""
+    if not getattr(model, "compiled", False) or not hasattr(model, "_compile_config"):
+        return None
+    return dict(model._compile_config.config)
+
+
+def clone_object(thing):
+    """A stateful object (metric, optimizer) made again from its config; functions, strings and losses as they are."""
+    if isinstance(thing, (keras.metrics.Metric, keras.optimizers.Optimizer)):
+        with SafeModeScope(False):
+            return type(thing).from_config(thing.get_config())
+    if isinstance(thing, dict):
+        return {key: clone_object(value) for key, value in thing.items()}
+    if isinstance(thing, (list, tuple)):
+        return type(thing)(clone_object(value) for value in thing)
+    return thing
+
+
+def build_optimizer(optimizer, variables: list) -> dict[int, object]:
+    """Builds an optimizer and tells which model variable each of its slots belongs to.
+
+    Returns:
+      For each slot, by the id of the slot variable, the model variable it was made for.
+    """
+    reference_of: dict[int, object] = {}
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    original = inner.add_variable_from_reference
+
+    def record(reference_variable, *args, **kwargs):
+        slot = original(reference_variable, *args, **kwargs)
+        reference_of[id(slot)] = reference_variable
+        return slot
+
+    object.__setattr__(inner, "add_variable_from_reference", record)
+    try:
+        optimizer.build(variables)
+    finally:
+        object.__delattr__(inner, "add_variable_from_reference")
+    return reference_of
+
+
+def copy_decay_exclusions(source, target, twin_of: dict[int, object]):
+    """Carries over which variables are excluded from weight decay; `twin_of` maps old variable ids to new ones."""
+    source = getattr(source, "inner_optimizer", source)
+    target = getattr(target, "inner_optimizer", target)
+    if hasattr(source, "_exclude_from_weight_decay"):
+        kept = (twin_of[key] for key in source._exclude_from_weight_decay if key in twin_of)
+        target.exclude_from_weight_decay(var_list=list(kept))
+    if hasattr(source, "_exclude_from_weight_decay_pattern"):
+        target._exclude_from_weight_decay_pattern = source._exclude_from_weight_decay_pattern
+
+
+def to_numpy(variable) -> np.ndarray:
+    """The value of a variable or tensor as a NumPy array."""
+    return keras.ops.convert_to_numpy(variable)
+
+
+def refresh_train_function(model):
+    """Makes the compiled training step see a changed mask; needed once on TensorFlow, at each change elsewhere."""
+    if getattr(model, "train_function", None) is not None:
+        model.make_train_function(force=True)

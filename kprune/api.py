@@ -1,0 +1,163 @@
+"""What users call to prune a model at once."""
+
+from kprune.calibration import handed_on, merge_factors
+from kprune.cost import CostModel
+from kprune.criteria import Similarity, get_criterion
+from kprune.errors import ModelError, OptionError
+from kprune.graph import Graph, trace
+from kprune.plan import Plan, make_plan
+from kprune.selection import bind, make_budget, require_reachable, select_by_score, select_by_similarity
+from kprune.surgery import rebuild
+from kprune.zeros import dead_sets
+
+
+def plan_pruning(
+    model, target_flops=None, *, target_params=None, criterion="similarity", limits=None, strict=False
+) -> Plan:
+    """Chooses the filters to remove; changes nothing.
+
+    Args:
+      model: a built functional or Sequential `keras.Model`.
+      target_flops: the share of the FLOPs (multiply-accumulates of conv and dense layers) to remove, between 0 and 1.
+      target_params: the same of the parameters; give one of the two.
+      criterion: a name such as "similarity", "l1" or "random", or an object such as `kprune.criteria.Similarity(...)`.
+      limits: `kprune.Limits`, or None.
+      strict: whether a layer that stops channels (a barrier) is an error.
+
+    Returns:
+      A `Plan` that removes a share in `[target, target + 0.01]`, or the closest above it that the channel sets allow.
+
+    Raises:
+      OptionError: a wrong target, criterion or limit.
+      ModelError: the model has no graph, holds NaN, or has barriers and `strict` is set.
+      TargetError: the target cannot be reached; says what can and what is frozen.
+
+    Example:
+      >>> plan = kprune.plan_pruning(model, target_flops=0.5)
+      >>> print(plan.summary())
+    """
+    graph = trace(model)
+    return plan_graph(graph, target_flops, target_params, criterion, limits, strict)
+
+
+def plan_graph(graph: Graph, target_flops, target_params, criterion, limits, strict: bool) -> Plan:
+    """`plan_pruning` on a model already traced."""
+    criterion = get_criterion(criterion)
+    refuse_barriers(graph, strict)
+    cost = CostModel(graph)
+    budget = make_budget(cost, target_flops, target_params)
+    bounds = bind(limits, graph)
+    require_reachable(budget, bounds)
+    rounds, merges = [], {}
+    if isinstance(criterion, Similarity):
+        keep, rounds = select_by_similarity(graph, criterion, budget, bounds)
+        if criterion.compensate:
+            merges = merge_factors(graph, criterion, keep)
+    else:
+        keep = select_by_score(graph, criterion, budget, bounds)
+    return make_plan(
+        cost,
+        keep,
+        criterion={"name": criterion.name, **criterion.get_config()},
+        target={budget.kind: budget.target},
+        rounds=[vars(entry) for entry in rounds],
+        merges=merges,
+    )
+
+
+def refuse_barriers(graph: Graph, strict: bool):
+    """With `strict`, any barrier is an error.
+
+    Raises:
+      ModelError: names the barriers.
+    """
+    if strict and graph.barriers:
+        raise ModelError(
+            f"'{graph.model.name}' has layers that stop channels: {'; '.join(list(graph.barriers.values())[:5])}.",
+            "A rule for every layer, as strict=True asks.",
+            "Register one with kprune.register_rule, or leave strict out.",
+        )
+
+
+def apply_plan(model, plan: Plan, mode: str = "hard"):
+    """Makes the pruned model of a plan; the given model is only read.
+
+    Args:
+      model: the model that the plan was made for (other weights may be in it).
+      plan: a `Plan`.
+      mode: "hard": a smaller, plain model. "soft": the same shapes, removed weights held at zero by `MaskedLayer`
+        wrappers, to be trained on and stripped later. The two compute the same function.
+
+    Returns:
+      A `keras.Model` with the same inputs, outputs and names, compiled as `model` is, its optimizer state kept.
+
+    Raises:
+      OptionError: an unknown mode.
+      PlanError: the plan does not fit the model.
+
+    Example:
+      >>> small = kprune.apply_plan(model, kprune.Plan.load("plan.json"))
+    """
+    return apply_to_graph(trace(model), plan, mode)
+
+
+def apply_to_graph(graph: Graph, plan: Plan, mode: str):
+    """`apply_plan` on a model already traced."""
+    check_mode(mode)
+    if not isinstance(plan, Plan):
+        raise OptionError(f"plan is a {type(plan).__name__}.", "A kprune.Plan.", "Read files with kprune.Plan.load.")
+    return rebuild(graph, plan.mask(graph), masked=mode == "soft", values=handed_on(graph, plan))
+
+
+def check_mode(mode: str):
+    if mode not in ("hard", "soft"):
+        raise OptionError(f"mode is {mode!r}.", "'hard' or 'soft'.", "Choose one of them.")
+
+
+def prune_model(
+    model, target_flops=None, *, target_params=None, criterion="similarity", mode="hard", limits=None, strict=False
+):
+    """Prunes a trained model to a budget in one call.
+
+    Args:
+      model: a built functional or Sequential `keras.Model`; never changed.
+      target_flops, target_params, criterion, limits, strict: see `plan_pruning`.
+      mode: see `apply_plan`.
+
+    Returns:
+      The pruned `keras.Model`, ready for fine-tuning.
+
+    Raises:
+      KpruneError: see `plan_pruning` and `apply_plan`.
+
+    Example:
+      >>> small = kprune.prune_model(model, target_flops=0.5)
+      >>> small.fit(x_train, y_train, epochs=10)
+    """
+    check_mode(mode)
+    graph = trace(model)
+    return apply_to_graph(graph, plan_graph(graph, target_flops, target_params, criterion, limits, strict), mode)
+
+
+def strip(model):
+    """Removes every channel that the weights have silenced, exactly: outputs stay what they are.
+
+    It finds the channels by the zeros in the weights, so that it needs neither a wrapper nor a plan; wrappers of soft
+    pruning go. A channel that holds a constant other than zero stays, unless no reader listens to it.
+
+    Args:
+      model: a built functional or Sequential `keras.Model`, after `SimilarityPruning` or `mode="soft"`, or any other that
+        has zeros; never changed.
+
+    Returns:
+      The smaller, plain `keras.Model`.
+
+    Raises:
+      ModelError: the model has no graph.
+
+    Example:
+      >>> model.fit(x, y, callbacks=[kprune.SimilarityPruning(target_flops=0.5)])
+      >>> small = kprune.strip(model)
+    """
+    graph = trace(model)
+    return rebuild(graph, ~dead_sets(graph))

@@ -1,0 +1,152 @@
+"""BatchNorm statistics and outgoing weights after pruning."""
+
+import keras
+import numpy as np
+
+from kprune import _keras
+from kprune.criteria.base import filter_matrix
+from kprune.criteria.similarity import pairwise_distances
+from kprune.errors import OptionError
+from kprune.graph import Graph, trace
+from kprune.plan import Plan
+from kprune.selection.structure import following_scale
+from kprune.surgery import rebuild
+
+
+def batches_of(data, batch_size: int = 256):
+    """Batches of images from an array, or from an iterable of batches (labels beside them are left out)."""
+    if hasattr(data, "shape") and hasattr(data, "__getitem__"):
+        if len(data) == 0:
+            raise OptionError("data is empty.", "At least one image.", "Pass a few hundred images.")
+        for start in range(0, len(data), batch_size):
+            yield np.asarray(data[start : start + batch_size])
+    else:
+        for batch in data:
+            yield batch[0] if isinstance(batch, (tuple, list)) else batch
+
+
+class Statistics:
+    """Mean and variance of what enters each BatchNorm, pooled over batches (law of total variance)."""
+
+    def __init__(self):
+        self._sums: dict[int, list] = {}
+
+    def apply(self, node, args: tuple, kwargs: dict):
+        """Runs one node; a BatchNorm normalizes by the batch and is added up."""
+        operation = _keras.transparent(node.operation)
+        if _keras.is_model(operation):
+            tensors = [x for x in _keras.flatten((args, kwargs)) if hasattr(x, "shape")]
+            return _keras.run(_keras.functional(operation), tensors, self.apply)
+        if isinstance(operation, keras.layers.BatchNormalization):
+            self.add(operation, args[0] if args else kwargs["inputs"])
+        return operation(*args, **kwargs)
+
+    def add(self, layer, x):
+        axes = [axis for axis in range(len(x.shape)) if axis != layer.axis % len(x.shape)]
+        mean, variance = (_keras.to_numpy(v).astype(np.float64) for v in keras.ops.moments(x, axes))
+        count = float(np.prod([x.shape[axis] for axis in axes]))
+        entry = self._sums.setdefault(id(layer), [layer, 0.0, 0.0, 0.0])
+        entry[1:] = [entry[1] + count, entry[2] + count * mean, entry[3] + count * (variance + mean**2)]
+        set_statistics(layer, mean, variance)
+
+    def finish(self):
+        """Gives each BatchNorm the statistics of all batches."""
+        for layer, count, total, squares in self._sums.values():
+            set_statistics(layer, total / count, np.maximum(squares / count - (total / count) ** 2, 0.0))
+
+
+def set_statistics(layer, mean: np.ndarray, variance: np.ndarray):
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(variance)
+
+
+def recalibrate_batchnorm(model, data):
+    """A copy of the model with new BatchNorm moving statistics; nothing else changes.
+
+    Measure before you rely on it: it helps a pruned network whose weights were not repaired, and can hurt another.
+
+    Args:
+      model: a built functional or Sequential model; it is only read.
+      data: images `[n, ...]` as the model takes them, or an iterable of batches. The statistics are those of all of
+        them pooled (law of total variance), each batch normalized by its own while it passes, dropout off.
+
+    Returns:
+      The copy, compiled as the model is.
+
+    Raises:
+      OptionError: `data` is empty.
+      ModelError: the model has no graph.
+
+    Example:
+      >>> small = kprune.recalibrate_batchnorm(small, x_train[:1024])
+    """
+    graph = trace(model)
+    copy = rebuild(graph, np.ones(len(graph.sets), dtype=bool))
+    function, statistics = _keras.functional(copy), Statistics()
+    for batch in batches_of(data):
+        inputs = batch if isinstance(batch, (list, tuple)) else [batch]
+        tensors = [keras.ops.cast(x, symbol.dtype) for x, symbol in zip(inputs, function.inputs, strict=True)]
+        _keras.run(function, tensors, statistics.apply)
+    statistics.finish()
+    return copy
+
+
+def merge_factors(graph: Graph, criterion, keep: np.ndarray) -> dict[str, list[tuple[int, int, float]]]:
+    """For each removed filter its nearest kept one and the least-squares factor of the two BatchNorm-folded filters.
+
+    Args:
+      graph: the traced model.
+      criterion: a `Similarity`; its metric says what is near.
+      keep: the decision.
+
+    Returns:
+      Per writer path, `(removed, kept, factor)`; a channel set is handed on once, by the first layer that writes it.
+      Filters that no positive factor explains are left out.
+    """
+    scales, done, merges = following_scale(graph), set(), {}
+    everything = np.ones(len(graph.sets), dtype=bool)
+    for weight in graph.writers:
+        sets = weight.axes[weight.writes]
+        kept, gone = np.flatnonzero(keep[sets]), np.flatnonzero(~keep[sets])
+        if not len(gone):
+            continue
+        filters = filter_matrix(weight, everything) * scales.get(weight.path, np.ones(len(sets)))[:, None]
+        nearest = kept[pairwise_distances(filters, criterion.metric)[np.ix_(gone, kept)].argmin(axis=1)]
+        power = np.einsum("ij,ij->i", filters[nearest], filters[nearest])
+        factor = np.einsum("ij,ij->i", filters[gone], filters[nearest]) / np.maximum(power, np.finfo(float).tiny)
+        rows = []
+        for q, p, f in zip(gone.tolist(), nearest.tolist(), factor.tolist(), strict=True):
+            if f > 0 and int(sets[q]) not in done:
+                rows.append((q, p, f))
+            done.add(int(sets[q]))
+        merges[weight.path] = rows
+    return merges
+
+
+def handed_on(graph: Graph, plan: Plan) -> dict[int, np.ndarray]:
+    """The reader kernels once the outgoing weights of removed filters are added to those of the filters that stand in for
+    them (the network that Wu 2023, Eq. 5, speaks of).
+
+    Args:
+      graph: the traced model.
+      plan: its `merge` entries say which.
+
+    Returns:
+      New values of the readers concerned, by the id of the variable.
+    """
+    values: dict[int, np.ndarray] = {}
+    for entry, writer in zip(plan.layers, graph.writers, strict=True):
+        if not entry.merge:
+            continue
+        sets = writer.axes[writer.writes]
+        for reader in graph.readers:
+            own = reader.axes[reader.reads]
+            if not np.isin(own, sets).any():
+                continue
+            value = values.setdefault(id(reader.variable), reader.value().copy())
+            kernel = np.moveaxis(value, reader.reads, 0)
+            for removed, kept, factor in entry.merge:
+                source, target = np.flatnonzero(own == sets[removed]), np.flatnonzero(own == sets[kept])
+                if len(source) == len(target):
+                    kernel[target] += (factor * kernel[source]).astype(kernel.dtype)
+    return values

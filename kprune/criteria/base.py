@@ -1,0 +1,109 @@
+"""What a criterion is, and the filters that it looks at."""
+
+import numpy as np
+
+from kprune.errors import ModelError, OptionError
+from kprune.graph import Graph, SlicedWeight
+from kprune.registry import Registry
+
+criteria = Registry("criterion")
+register_criterion = criteria.register
+
+
+class Criterion:
+    """Scores filters: one number each, low = remove first.
+
+    A subclass overrides `filter_scores` (a score from the kernel alone), or `scores` (anything else), and keeps its
+    arguments in attributes of the same names, so that `get_config` finds them.
+
+    Args:
+      ranking: "layer" compares filters within their layers, so that every layer loses the same share; "global" compares
+        scores, divided by the mean of their layer, over the whole network.
+
+    Example:
+      >>> @kprune.register_criterion("largest")
+      ... class Largest(kprune.Criterion):
+      ...     def filter_scores(self, filters):
+      ...         return -np.abs(filters).max(axis=1)
+    """
+
+    name = "criterion"
+    options: tuple[str, ...] = ("ranking",)
+
+    def __init__(self, ranking: str = "layer"):
+        if ranking not in ("layer", "global"):
+            raise OptionError(f"ranking is {ranking!r}.", "'layer' or 'global'.", "Choose one of them.")
+        self.ranking = ranking
+
+    def filter_scores(self, filters: np.ndarray) -> np.ndarray:
+        """Scores of one layer.
+
+        Args:
+          filters: float64 `[N, weights of one filter]`, the filters still kept.
+
+        Returns:
+          float64 `[N]`, low = remove first.
+        """
+        raise TypeError(f"{type(self).__name__} defines neither filter_scores nor scores")
+
+    def scores(self, graph: Graph, keep: np.ndarray) -> np.ndarray:
+        """One score per channel set: the mean over its writers of the filter's score divided by its layer's mean."""
+        total, writers = np.zeros(len(graph.sets)), np.zeros(len(graph.sets))
+        for weight in graph.writers:
+            kept = keep[weight.axes[weight.writes]]
+            own = self.filter_scores(filter_matrix(weight, keep))
+            sets = weight.axes[weight.writes][kept]
+            np.add.at(total, sets, own / max(np.abs(own).mean(), np.finfo(float).tiny))
+            np.add.at(writers, sets, 1)
+        return total / np.maximum(writers, 1)
+
+    def get_config(self) -> dict:
+        """Its arguments, as JSON can hold them."""
+        return {name: getattr(self, name) for name in self.options}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"
+
+
+def get_criterion(criterion) -> Criterion:
+    """A criterion from its name or from an object.
+
+    Raises:
+      OptionError: it is neither.
+    """
+    if isinstance(criterion, str):
+        return criteria.get(criterion)()
+    if isinstance(criterion, Criterion):
+        return criterion
+    raise OptionError(f"criterion is {criterion!r}.", "A name or a Criterion object.", f"Names: {criteria.names()}.")
+
+
+def filter_matrix(weight: SlicedWeight, keep: np.ndarray, value: np.ndarray | None = None) -> np.ndarray:
+    """The kept filters of one kernel as rows, over the input channels still kept.
+
+    Args:
+      weight: the kernel of a writer.
+      keep: one boolean per channel set.
+      value: the kernel, if it is at hand.
+
+    Returns:
+      float64 `[kept filters, weights]`.
+
+    Raises:
+      ModelError: the kernel holds NaN or infinity.
+    """
+    return slice_matrix(weight, weight.writes, keep, value)
+
+
+def slice_matrix(weight: SlicedWeight, axis: int, keep: np.ndarray, value: np.ndarray | None = None) -> np.ndarray:
+    """The kept slices of one kernel along any of its axes, as rows."""
+    value = weight.value() if value is None else value
+    if not np.isfinite(value).all():
+        raise ModelError(
+            f"The {weight.name} of '{weight.path}' holds NaN or infinity.",
+            "Finite weights.",
+            "Load weights from before the training diverged.",
+        )
+    for index, mask in weight.masks(keep):
+        value = np.compress(mask, value, axis=index)
+    return np.moveaxis(value, axis, 0).reshape(value.shape[axis], -1).astype(np.float64)

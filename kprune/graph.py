@@ -1,0 +1,247 @@
+"""The traced model: its calls with channel ids, and from them channel sets, weights, writers, readers and groups."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+
+from kprune import _keras
+from kprune.channels import Barrier, Channels, ChannelSets, connected_components
+from kprune.rules import Call, Kept, Rule, Weight, find_rule
+
+INPUT_REASON = "it is a model input"
+OUTPUT_REASON = "it is a model output"
+
+
+@dataclass(frozen=True)
+class SlicedWeight:
+    """One variable of one layer and the channel sets that its axes are sliced by.
+
+    Attributes:
+      path, layer, name: the layer's path, the layer, the variable's name.
+      shape: the variable's shape.
+      axes: per axis the channel set of each position, or None.
+      uses: multiply-accumulates per element for one example, summed over all calls of the layer.
+      reads, writes: the axes that are summed over channels, and that make channels, or None.
+    """
+
+    path: str
+    layer: object = field(repr=False)
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[np.ndarray | None, ...] = field(repr=False)
+    uses: float
+    reads: int | None
+    writes: int | None
+
+    @property
+    def variable(self):
+        return _keras.variables_by_name(self.layer)[self.name]
+
+    def value(self) -> np.ndarray:
+        return _keras.to_numpy(self.variable)
+
+    def masks(self, keep: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """The axes from which something goes, each with one boolean per position, True = keep."""
+        found = [(axis, keep[sets]) for axis, sets in enumerate(self.axes) if sets is not None]
+        return [(axis, mask) for axis, mask in found if not mask.all()]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model as kprune sees it.
+
+    Attributes:
+      model: the traced model, never changed.
+      calls: every operation applied, in an order in which they can run, nested models opened.
+      sets: channel sets.
+      weights: the variables that are sliced.
+      barriers: per operation that stops channels, the reason.
+      ends: the places (see `Call.outputs`) of the model's outputs.
+    """
+
+    model: object = field(repr=False)
+    calls: tuple[Call, ...] = field(repr=False)
+    sets: ChannelSets = field(repr=False)
+    weights: tuple[SlicedWeight, ...] = field(repr=False)
+    barriers: dict[str, str] = field(repr=False)
+    ends: tuple[int, ...] = field(repr=False)
+
+    @cached_property
+    def prunable(self) -> np.ndarray:
+        """Per set, whether it may go: it is not frozen and some layer writes it."""
+        written = np.zeros(len(self.sets), dtype=bool)
+        for weight in self.writers:
+            written[weight.axes[weight.writes]] = True
+        return written & np.array([reason is None for reason in self.sets.reasons], dtype=bool)
+
+    @cached_property
+    def writers(self) -> tuple[SlicedWeight, ...]:
+        """The kernels that make channels, in the order of the graph."""
+        return tuple(weight for weight in self.weights if weight.writes is not None)
+
+    @cached_property
+    def readers(self) -> tuple[SlicedWeight, ...]:
+        """The kernels that are summed over channels."""
+        return tuple(weight for weight in self.weights if weight.reads is not None)
+
+    @cached_property
+    def tensors(self) -> tuple[np.ndarray, ...]:
+        """The sets of each tensor whose channels can go, each combination once: none of them may become empty."""
+        found = {}
+        for call in self.calls:
+            for ids in call.ids_out:
+                sets = np.unique(self.sets.set_of[ids])
+                if self.prunable[sets].all():
+                    found.setdefault(sets.tobytes(), sets)
+        return tuple(found.values())
+
+    @cached_property
+    def groups(self) -> tuple[tuple[SlicedWeight, ...], ...]:
+        """The writers parted so that two which share a channel set are together."""
+        first: dict[int, int] = {}
+        pairs = [
+            (index, first.setdefault(int(s), index))
+            for index, weight in enumerate(self.writers)
+            for s in np.unique(weight.axes[weight.writes])
+        ]
+        labels = connected_components(len(self.writers), np.array(pairs, dtype=int).reshape(-1, 2))
+        return tuple(tuple(self.writers[i] for i in np.flatnonzero(labels == label)) for label in np.unique(labels))
+
+    def reason(self, weight: SlicedWeight) -> str | None:
+        """Why no filter of a writer may go, or None where some may."""
+        sets = weight.axes[weight.writes]
+        return None if self.prunable[sets].any() else self.sets.reasons[sets[0]]
+
+    def kept(self, keep: np.ndarray) -> Kept:
+        """A decision per set as one per id."""
+        return Kept(np.asarray(keep)[self.sets.set_of])
+
+
+class Tensor(NamedTuple):
+    """A tensor on its way through the graph: its channel ids, and a number of its own."""
+
+    ids: np.ndarray
+    place: int
+
+
+class Tracer:
+    """Carries channel ids through a graph, in one pass."""
+
+    def __init__(self):
+        self.channels = Channels()
+        self.places = count()
+        self.calls: list[Call] = []
+        self.weights: dict[tuple[int, str], tuple[Call, Weight]] = {}
+        self.barriers: dict[str, str] = {}
+        self.resized: dict[int, Call] = {}
+
+    def run(self, function, tensors: list[Tensor], scope: str = "") -> list[Tensor]:
+        """Traces one graph, nested ones included, from its inputs to its outputs."""
+        known = {id(symbol): tensor for symbol, tensor in zip(function.inputs, tensors, strict=True)}
+        for node in _keras.nodes(function):
+            if any(id(x) not in known for x in node.inputs):
+                continue
+            outputs = self.step(node, [known[id(x)] for x in node.inputs], scope)
+            known.update((id(x), tensor) for x, tensor in zip(node.outputs, outputs, strict=True))
+        return [known[id(x)] for x in function.outputs]
+
+    def step(self, node, tensors: list[Tensor], scope: str) -> list[Tensor]:
+        path = scope + node.operation.name
+        if _keras.is_model(node.operation):
+            return self.run(_keras.functional(node.operation), tensors, path + "/")
+        shapes = [tuple(tuple(x.shape) for x in side) for side in (node.inputs, node.outputs)]
+        places = tuple(next(self.places) for _ in node.outputs)
+        ids = tuple(tensor.ids for tensor in tensors)
+        operation = _keras.transparent(node.operation)
+        call = Call(operation, path, node.arguments, *shapes, ids, (), tuple(t.place for t in tensors), places)
+        rule = find_rule(operation)
+        try:
+            call = self.apply(rule, call)
+        except Barrier as barrier:
+            call = self.stop(rule, call, str(barrier))
+        self.calls.append(call)
+        if rule.resizes:
+            self.agree(call)
+        return [Tensor(ids, place) for ids, place in zip(call.ids_out, places, strict=True)]
+
+    def apply(self, rule: Rule, call: Call) -> Call:
+        call = replace(call, ids_out=tuple(rule.channels(call, self.channels)))
+        for weight in rule.weights(call):
+            self.slice(call, weight)
+        return call
+
+    def stop(self, rule: Rule, call: Call, reason: str) -> Call:
+        """A barrier: its inputs are frozen; it may still write channels of its own."""
+        reason = f"'{call.path}' is a barrier: {reason}"
+        self.barriers[call.path] = reason
+        for ids in call.ids_in:
+            self.channels.freeze(ids, reason)
+        frozen = tuple(self.channels.frozen(len(shape), reason) for shape in call.input_shapes)
+        try:
+            return self.apply(rule, replace(call, ids_in=frozen))
+        except Barrier:
+            return replace(call, ids_out=tuple(self.channels.frozen(len(s), reason) for s in call.output_shapes))
+
+    def slice(self, call: Call, weight: Weight):
+        """Records a sliced variable; in a layer called again, ties its axes to those of the first call."""
+        key = (call.owner, weight.name)
+        if key not in self.weights:
+            self.weights[key] = (call, weight)
+            return
+        first_call, first = self.weights[key]
+        for one, other in zip(first.axes, weight.axes, strict=True):
+            if one is not None and other is not None:
+                self.channels.tie(one, other)
+        self.weights[key] = (first_call, replace(first, uses=first.uses + weight.uses))
+
+    def agree(self, call: Call):
+        """An operation whose arguments hold numbers of channels must resize alike in all its calls."""
+        first = self.resized.setdefault(call.owner, call)
+        if first is not call:
+            for one, other in zip(first.ids_in + first.ids_out, call.ids_in + call.ids_out, strict=True):
+                self.channels.tie(one, other)
+
+
+def trace(model) -> Graph:
+    """Traces a functional or Sequential model.
+
+    Args:
+      model: a built `keras.Model`; it is only read.
+
+    Returns:
+      The `Graph`.
+
+    Raises:
+      ModelError: the model has no graph.
+    """
+    function = _keras.functional(model)
+    tracer = Tracer()
+    inputs = [
+        Tensor(tracer.channels.frozen(len(x.shape), INPUT_REASON), next(tracer.places)) for x in function.inputs
+    ]
+    outputs = tracer.run(function, inputs)
+    for tensor in outputs:
+        tracer.channels.freeze(tensor.ids, OUTPUT_REASON)
+    sets = tracer.channels.resolve()
+    weights = [resolve(call, weight, sets) for call, weight in tracer.weights.values()]
+    ends = tuple(tensor.place for tensor in outputs)
+    return Graph(model, tuple(tracer.calls), sets, tuple(weights), tracer.barriers, ends)
+
+
+def resolve(call: Call, weight: Weight, sets: ChannelSets) -> SlicedWeight:
+    """A recorded weight with channel sets in the place of ids."""
+    shape = tuple(_keras.variables_by_name(call.operation)[weight.name].shape)
+    axes = tuple(None if ids is None else sets.set_of[ids] for ids in weight.axes)
+    return SlicedWeight(call.path, call.operation, weight.name, shape, axes, weight.uses, weight.reads, weight.writes)
+
+
+def calls_by_operation(graph: Graph) -> dict[int, list[Call]]:
+    """The calls of each operation, by the operation's id."""
+    found = defaultdict(list)
+    for call in graph.calls:
+        found[call.owner].append(call)
+    return found

@@ -1,0 +1,131 @@
+"""Masks: constraints that hold removed weights at zero, and the wrapper that carries them in a saved model."""
+
+import keras
+import numpy as np
+
+from kprune import _keras
+from kprune.graph import Graph, SlicedWeight
+
+
+def weight_mask(weight: SlicedWeight, keep: np.ndarray) -> np.ndarray:
+    """Which elements of a weight stay: the product over its axes, size 1 where an axis is not sliced.
+
+    A removed channel is zero where it is made *and* where it is read, so that no constant (a BatchNorm beta, an activation
+    with f(0) != 0) ever reaches a reader, and masked equals removed whatever lies between.
+    """
+    rank = len(weight.shape)
+    mask = np.ones((1,) * rank, dtype=bool)
+    for axis, sets in enumerate(weight.axes):
+        if sets is not None:
+            shape = [1] * rank
+            shape[axis] = -1
+            mask = mask & keep[sets].reshape(shape)
+    return mask
+
+
+@keras.saving.register_keras_serializable("kprune")
+class FilterMask(keras.constraints.Constraint):
+    """Multiplies a variable by a mask after each optimizer step, after the constraint that the variable had before.
+
+    Args:
+      mask: array or variable that broadcasts to the variable, 1 = keep.
+      then: the variable's own constraint, applied first, or None.
+    """
+
+    def __init__(self, mask, then=None):
+        self.mask, self.then = mask, then
+
+    def __call__(self, w):
+        w = w if self.then is None else self.then(w)
+        return w * keras.ops.cast(self.mask, w.dtype)
+
+    def get_config(self):
+        return {"mask": np.asarray(_keras.to_numpy(self.mask)).tolist(), "then": self.then}
+
+
+def set_mask(variable, mask):
+    """Gives a variable a mask, in the place of one that it has."""
+    before = variable.constraint
+    variable.constraint = FilterMask(mask, before.then if isinstance(before, FilterMask) else before)
+
+
+def pack(mask: np.ndarray) -> dict:
+    """A boolean array as JSON: its shape and a string of 0 and 1."""
+    return {"shape": list(mask.shape), "bits": "".join("1" if bit else "0" for bit in mask.ravel())}
+
+
+def unpack(packed: dict) -> np.ndarray:
+    return np.array([bit == "1" for bit in packed["bits"]]).reshape(packed["shape"])
+
+
+@keras.saving.register_keras_serializable("kprune")
+class MaskedLayer(keras.layers.Wrapper):
+    """A layer some of whose weights are held at zero. It costs nothing in the forward pass: the zeros are in the weights.
+
+    Args:
+      layer: the wrapped layer.
+      masks: per variable name of the layer, a packed boolean array (see `pack`) that broadcasts to the variable.
+    """
+
+    transparent = True
+
+    def __init__(self, layer, masks: dict, **kwargs):
+        super().__init__(layer, **kwargs)
+        self.masks = dict(masks)
+
+    def build(self, input_shape=None):
+        super().build(input_shape)
+        for name, variable in _keras.variables_by_name(self.layer).items():
+            if name in self.masks and variable.trainable:
+                set_mask(variable, unpack(self.masks[name]).astype("float32"))
+
+    def call(self, inputs, **kwargs):
+        return self.layer(inputs, **kwargs)
+
+    def compute_output_shape(self, input_shape):
+        return self.layer.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "masks": self.masks}
+
+
+def wrap(layer, weights: list[SlicedWeight], keep: np.ndarray):
+    """The layer in a `MaskedLayer`, or as it is where it loses nothing or has no weights."""
+    masks = {weight.name: weight_mask(weight, keep) for weight in weights}
+    packed = {name: pack(mask) for name, mask in masks.items() if not mask.all()}
+    return MaskedLayer(layer, packed, name=layer.name) if packed else layer
+
+
+class TrainingMasks:
+    """The masks of a model in training: one variable each, seen by the compiled step.
+
+    Args:
+      graph: the traced model; its variables get constraints, nothing else of it changes.
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self._masks: list[tuple[SlicedWeight, object]] = []
+
+    def attach(self, keep: np.ndarray):
+        """Puts a constraint on each trainable sliced variable."""
+        for weight in self.graph.weights:
+            variable = weight.variable
+            if variable.trainable:
+                mask = keras.Variable(weight_mask(weight, keep).astype("float32"), trainable=False, name="filter_mask")
+                set_mask(variable, mask)
+                self._masks.append((weight, mask))
+
+    def assign(self, keep: np.ndarray):
+        """Changes the masks and zeroes what they remove."""
+        for weight, mask in self._masks:
+            mask.assign(weight_mask(weight, keep).astype("float32"))
+        self.enforce(keep)
+
+    def enforce(self, keep: np.ndarray):
+        """Zeroes the removed weights (again), as after averages were written back."""
+        for weight, _ in self._masks:
+            mask = weight_mask(weight, keep)
+            if not mask.all():
+                value = weight.value()
+                weight.variable.assign(value * mask.astype(value.dtype))

@@ -1,0 +1,223 @@
+"""The plan: which filters of which layer stay. A value: it can be saved, read, compared and replayed."""
+
+import json
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from kprune.cost import CostModel
+from kprune.errors import PlanError
+from kprune.files import write_by_rename
+from kprune.graph import Graph
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One layer that makes channels.
+
+    Attributes:
+      path: its name, with those of the nested models around it.
+      filters: how many filters it has.
+      keep: indices of the filters that stay.
+      reason: why none may go, or None.
+      merge: for compensation, `[removed, kept, factor]` per removed filter whose outgoing weights are handed on.
+    """
+
+    path: str
+    filters: int
+    keep: tuple[int, ...] = field(repr=False)
+    reason: str | None = None
+    merge: tuple[tuple[int, int, float], ...] = field(repr=False, default=())
+
+    @property
+    def rate(self) -> float:
+        """The share of its filters that goes, 0..1."""
+        return 1.0 - len(self.keep) / self.filters
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which channels of which layer stay, what that costs, and how it was found.
+
+    Attributes:
+      layers: one entry per layer that makes channels, frozen ones included with their reason.
+      criterion: name and options of the criterion.
+      target: `{"flops": 0.5}` or `{"params": 0.5}`.
+      flops, params: `(before, after)`; FLOPs are multiply-accumulates of conv and dense layers, batch 1.
+      rounds: one record per round.
+
+    Example:
+      >>> plan = kprune.plan_pruning(model, target_flops=0.5)
+      >>> plan.save("plan.json")
+      >>> kprune.apply_plan(model, kprune.Plan.load("plan.json"))
+    """
+
+    layers: tuple[LayerPlan, ...]
+    criterion: dict = field(default_factory=dict)
+    target: dict = field(default_factory=dict)
+    flops: tuple[float, float] = (0.0, 0.0)
+    params: tuple[int, int] = (0, 0)
+    rounds: tuple[dict, ...] = field(repr=False, default=())
+
+    def mask(self, graph: Graph) -> np.ndarray:
+        """The decision per channel set.
+
+        Args:
+          graph: the traced model that the plan is for.
+
+        Returns:
+          bool, one per channel set, True = keep.
+
+        Raises:
+          PlanError: the plan is for another model, empties a layer, removes what is frozen, or parts what is tied.
+        """
+        check_layers(self, graph)
+        keep = np.ones(len(graph.sets), dtype=bool)
+        for entry, weight in zip(self.layers, graph.writers, strict=True):
+            gone = np.setdiff1d(np.arange(entry.filters), entry.keep)
+            keep[weight.axes[weight.writes][gone]] = False
+        check_decision(self, graph, keep)
+        return keep
+
+    def summary(self) -> str:
+        """A table, one line per layer, with the totals below."""
+        width = max(len(entry.path) for entry in self.layers)
+        lines = [f"{'layer':<{width}} {'filters':>8} {'kept':>6} {'rate':>7}"]
+        for entry in self.layers:
+            note = f"  {entry.reason}" if entry.reason else ""
+            lines.append(f"{entry.path:<{width}} {entry.filters:>8} {len(entry.keep):>6} {entry.rate:>7.1%}{note}")
+        for name, (before, after) in (("FLOPs (multiply-accumulates)", self.flops), ("parameters", self.params)):
+            lines.append(f"{name}: {before:,.0f} -> {after:,.0f} (-{1 - after / max(before, 1):.1%})")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
+
+    def save(self, path, overwrite: bool = True):
+        """Writes the plan as JSON.
+
+        Raises:
+          ExportError: the file cannot be written, or is there and `overwrite` is false.
+        """
+        return write_by_rename(path, lambda temporary: temporary.write_text(self.to_json() + "\n"), overwrite)
+
+    @classmethod
+    def load(cls, path) -> "Plan":
+        """Reads a plan.
+
+        Raises:
+          PlanError: the file is missing, is no plan, or has a schema that this version does not know.
+        """
+        try:
+            with open(path, encoding="utf-8") as file:
+                return cls.from_dict(json.load(file))
+        except OSError as error:
+            raise PlanError(f"{path} cannot be read: {error}.", "A plan file.", "Check the path.") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise PlanError(f"{path} is not JSON: {error}.", "A file written by Plan.save.", "Save it again.") from error
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "Plan":
+        """A plan from what `to_json` wrote."""
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema != SCHEMA:
+            raise PlanError(f"The plan has schema {schema!r}.", f"Schema {SCHEMA}.", "Make it with this version.")
+        try:
+            layers = tuple(
+                LayerPlan(
+                    str(row["path"]),
+                    int(row["filters"]),
+                    tuple(map(int, row["keep"])),
+                    row.get("reason"),
+                    tuple((int(a), int(b), float(c)) for a, b, c in row.get("merge", ())),
+                )
+                for row in data["layers"]
+            )
+            return cls(
+                layers,
+                dict(data["criterion"]),
+                dict(data["target"]),
+                tuple(data["flops"]),
+                tuple(data["params"]),
+                tuple(data["rounds"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise PlanError(f"The plan is damaged: {error!r}.", "What Plan.save wrote.", "Make it again.") from error
+
+
+def check_layers(plan: Plan, graph: Graph):
+    """Checks that a plan and a model have the same layers."""
+    own = {weight.path: weight.shape[weight.writes] for weight in graph.writers}
+    given = {entry.path: entry.filters for entry in plan.layers}
+    if own != given or [w.path for w in graph.writers] != [e.path for e in plan.layers]:
+        differing = sorted(set(own.items()) ^ set(given.items())) or [("order", 0)]
+        shown = ", ".join(f"{path} ({filters} filters)" for path, filters in differing[:4])
+        raise PlanError(
+            f"The plan is not for '{graph.model.name}': they differ in {shown}.",
+            "The model that the plan was made for: same layers, same number of filters.",
+            "Make a new plan for this model with kprune.plan_pruning.",
+        )
+    for entry in plan.layers:
+        if not entry.keep or sorted(set(entry.keep)) != list(entry.keep) or not 0 <= entry.keep[-1] < entry.filters:
+            raise PlanError(
+                f"The plan keeps {list(entry.keep)[:6]} of the {entry.filters} filters of '{entry.path}'.",
+                "At least one index, rising, each below the number of filters.",
+                "Mend the entry, or make a new plan.",
+            )
+
+
+def check_decision(plan: Plan, graph: Graph, keep: np.ndarray):
+    """Checks that a plan respects what the graph ties and freezes."""
+    for entry, weight in zip(plan.layers, graph.writers, strict=True):
+        sets = weight.axes[weight.writes]
+        given = np.isin(np.arange(entry.filters), entry.keep)
+        if not np.array_equal(keep[sets], given):
+            at = int(np.flatnonzero(keep[sets] != given)[0])
+            raise PlanError(
+                f"The plan keeps filter {at} of '{entry.path}', but removes one that is tied to it.",
+                "One decision for all layers that share a channel (an addition, a depthwise conv, a grouped conv).",
+                "Remove the same filters in all of them.",
+            )
+        frozen = ~keep[sets] & ~graph.prunable[sets]
+        if frozen.any():
+            at = int(np.flatnonzero(frozen)[0])
+            raise PlanError(
+                f"The plan removes filter {at} of '{entry.path}', which is frozen: {graph.sets.reasons[sets[at]]}.",
+                "Only prunable filters.",
+                "Keep it.",
+            )
+    for sets in graph.tensors:
+        if not keep[sets].any():
+            raise PlanError("The plan leaves a tensor without channels.", "At least one channel.", "Keep one more.")
+
+
+def make_plan(cost: CostModel, keep: np.ndarray, *, criterion=None, target=None, rounds=(), merges=None) -> Plan:
+    """A plan from a decision per channel set.
+
+    Args:
+      cost: the cost model of the traced model.
+      keep: bool, one per channel set.
+      criterion, target, rounds: how it was found.
+      merges: per writer path, the `merge` entries.
+    """
+    graph, everything = cost.graph, cost.everything()
+    layers = tuple(
+        LayerPlan(
+            weight.path,
+            weight.shape[weight.writes],
+            tuple(np.flatnonzero(keep[weight.axes[weight.writes]]).tolist()),
+            graph.reason(weight),
+            tuple((merges or {}).get(weight.path, ())),
+        )
+        for weight in graph.writers
+    )
+    return Plan(
+        layers,
+        criterion or {},
+        target or {},
+        (cost.flops(everything), cost.flops(keep)),
+        (cost.params(everything), cost.params(keep)),
+        tuple(rounds),
+    )

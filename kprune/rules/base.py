@@ -1,0 +1,196 @@
+"""What a rule is: the four things that kprune must know of an operation, and how rules are found."""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+
+from kprune import _keras
+from kprune.channels import Barrier, Channels
+from kprune.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation applied once.
+
+    Attributes:
+      operation: the layer or bare operation.
+      path: its name, with those of the nested models around it (`backbone/conv1`).
+      arguments: the arguments of the call as Keras recorded them.
+      input_shapes, output_shapes: one shape per tensor, in flat order, the batch axis first.
+      ids_in, ids_out: one id array per tensor (see `kprune.channels`).
+      inputs, outputs: a number for each tensor, the same wherever it is used.
+    """
+
+    operation: object
+    path: str
+    arguments: object
+    input_shapes: tuple[tuple, ...]
+    output_shapes: tuple[tuple, ...]
+    ids_in: tuple[np.ndarray, ...]
+    ids_out: tuple[np.ndarray, ...] = ()
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+
+    @property
+    def owner(self) -> int:
+        return id(self.operation)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """How one variable of a layer follows the channels.
+
+    Attributes:
+      name: the variable's name in the layer, such as `kernel`.
+      axes: per axis of the variable, the ids that it is sliced by, or None.
+      uses: multiply-accumulates per element of the variable for one example; 0 for what is not a kernel.
+      reads: the axis that is summed over input channels, or None.
+      writes: the axis whose every slice is a filter, or None.
+    """
+
+    name: str
+    axes: tuple[np.ndarray | None, ...]
+    uses: float = 0.0
+    reads: int | None = None
+    writes: int | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A decision, seen from the ids: `mask` is one boolean per id, True = keep."""
+
+    mask: np.ndarray = field(repr=False)
+
+    def count(self, ids: np.ndarray) -> int:
+        return int(self.mask[ids].sum())
+
+    def size(self, ids: np.ndarray, axis: int, full: int) -> int:
+        """How long an axis of length `full` is after removal."""
+        return self.count(ids.reshape(-1)) if ids.shape[axis] > 1 else full
+
+
+class Rule:
+    """What happens to channels in one family of operations. The methods here are those of a pass-through.
+
+    Attributes:
+      resizes: whether its config or arguments hold a number of channels, so that all calls of one operation must agree.
+    """
+
+    resizes = False
+
+    def channels(self, call: Call, channels: Channels) -> list[np.ndarray]:
+        """The ids of the outputs. May make fresh ids, tie, freeze, or raise `Barrier` with a reason in words."""
+        return [call.ids_in[0] for _ in call.output_shapes]
+
+    def weights(self, call: Call) -> list[Weight]:
+        """The variables that are sliced with the channels."""
+        return []
+
+    def config(self, call: Call, kept: Kept) -> dict:
+        """The config of the operation after removal."""
+        return call.operation.get_config()
+
+    def arguments(self, call: Call, kept: Kept, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """The arguments of the call after removal; tensors among them are those of the new graph."""
+        return args, kwargs
+
+    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        """For each output, the constant that each position holds whatever the input, NaN where it varies.
+
+        Args:
+          call: the call.
+          values: the same of each input; arrays that broadcast to the input's shape.
+        """
+        return [np.full((1,) * len(shape), np.nan) for shape in call.output_shapes]
+
+
+_rules: dict[type, Rule] = {}
+
+
+def register_rule(*operations: type) -> Callable[[type[Rule]], type[Rule]]:
+    """Class decorator: registers a `Rule` for one or more layer or operation classes.
+
+    Args:
+      *operations: subclasses of `keras.layers.Layer` or `keras.Operation`.
+
+    Raises:
+      OptionError: something else was given.
+
+    Example:
+      >>> @kprune.register_rule(MyGatedActivation)
+      ... class MyRule(kprune.Rule):
+      ...     pass  # every channel passes through; override `channels`, `weights`, `config` for more
+    """
+    for operation in operations:
+        if not (isinstance(operation, type) and issubclass(operation, keras.Operation)):
+            raise OptionError(f"{operation!r} is not a layer class.", "A class, not an object.", "Pass type(layer).")
+
+    def decorate(rule: type[Rule]) -> type[Rule]:
+        _rules.update((operation, rule()) for operation in operations)
+        return rule
+
+    return decorate
+
+
+def bare(*names: str) -> list[type]:
+    """The classes of bare operations by name, those that this Keras has."""
+    return [found for found in map(_keras.bare_operation, names) if found is not None]
+
+
+def find_rule(operation) -> Rule:
+    """The rule of an operation: of its class, or of a base class of which it keeps `call` and `build`."""
+    for cls in type(operation).__mro__:
+        if cls in _rules:
+            same = all(getattr(type(operation), name, None) is getattr(cls, name, None) for name in ("call", "build"))
+            return _rules[cls] if same else NoRule()
+    return NoRule()
+
+
+class NoRule(Rule):
+    """Of an operation that kprune does not know: nothing passes."""
+
+    def channels(self, call: Call, channels: Channels) -> list[np.ndarray]:
+        raise Barrier(f"kprune has no rule for {type(call.operation).__name__}")
+
+
+def channel_axis(layer, rank: int) -> int:
+    """The channel axis of a layer with a `data_format`."""
+    return 1 if getattr(layer, "data_format", "channels_last") == "channels_first" else rank - 1
+
+
+def positions(shape: tuple, axis: int) -> float:
+    """How many places a map has, batch and channels left out; NaN where a size is unknown."""
+    sizes = [size for index, size in enumerate(shape) if index not in (0, axis % len(shape))]
+    return math.nan if None in sizes else float(math.prod(sizes))
+
+
+def constant_along(ids: np.ndarray, axes, what: str):
+    """Checks that no channel lies along the axes on which a layer works.
+
+    Raises:
+      Barrier: one does.
+    """
+    if any(ids.shape[axis] > 1 for axis in axes):
+        raise Barrier(f"{what} works along the channel axis")
+
+
+def apply_elementwise(function: Callable, values: np.ndarray) -> np.ndarray:
+    """An elementwise function on constants, NaN for NaN."""
+    result = np.array(_keras.to_numpy(function(keras.ops.convert_to_tensor(values, dtype="float32"))), dtype=float)
+    result[np.isnan(values)] = np.nan
+    return result
+
+
+@functools.cache
+def is_elementwise(function: Callable) -> bool:
+    """Whether an activation treats each channel by itself; asked of the function, by changing one channel of a probe."""
+    probe = np.linspace(-2.0, 2.0, 48, dtype="float32").reshape(1, 2, 3, 8)
+    changed = probe.copy()
+    changed[..., 3] += 0.37
+    first, second = (_keras.to_numpy(function(keras.ops.convert_to_tensor(x))) for x in (probe, changed))
+    return first.shape == probe.shape and np.array_equal(np.delete(first, 3, -1), np.delete(second, 3, -1))

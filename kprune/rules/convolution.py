@@ -1,0 +1,175 @@
+"""Convolutions of all kinds: plain, grouped, depthwise, separable and transposed, in one to three dimensions."""
+
+import keras
+import numpy as np
+
+from kprune import _keras
+from kprune.channels import along, spread
+from kprune.rules.base import (
+    Call,
+    Rule,
+    Weight,
+    apply_elementwise,
+    channel_axis,
+    is_elementwise,
+    positions,
+    register_rule,
+)
+
+layers = keras.layers
+
+
+class Writer(Rule):
+    """Shared by the layers that make channels: kernel, bias, activation."""
+
+    def axis(self, call: Call) -> int:
+        return channel_axis(call.operation, len(call.input_shapes[0]))
+
+    def inputs(self, call: Call) -> np.ndarray:
+        axis = self.axis(call)
+        return along(call.ids_in[0], axis, call.input_shapes[0][axis])
+
+    def outputs(self, call: Call) -> np.ndarray:
+        axis = self.axis(call)
+        return along(call.ids_out[0], axis, call.output_shapes[0][axis])
+
+    def emit(self, call: Call, channels, ids: np.ndarray) -> list[np.ndarray]:
+        """The output's ids, frozen if the layer's own activation mixes channels."""
+        activation = getattr(call.operation, "activation", None)
+        if activation is not None and not is_elementwise(activation):
+            channels.freeze(ids, f"the activation of '{call.path}' mixes channels")
+        return [spread(ids, len(call.output_shapes[0]), self.axis(call))]
+
+    def bias(self, call: Call) -> list[Weight]:
+        return [Weight("bias", (self.outputs(call),))] if getattr(call.operation, "use_bias", False) else []
+
+    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        """A filter whose every live input slice is zero holds the activation of its bias."""
+        axis = self.axis(call)
+        silent = along(values[0] == 0, axis, call.input_shapes[0][axis])
+        variables = {name: _keras.to_numpy(v) for name, v in _keras.variables_by_name(call.operation).items()}
+        varies = self.listens(call, variables, silent)
+        value = variables.get("bias", np.zeros(len(varies))).astype(float)
+        activation = getattr(call.operation, "activation", None)
+        if activation is not None:
+            value = apply_elementwise(activation, value) if is_elementwise(activation) else np.full_like(value, np.nan)
+        return [spread(np.where(varies, np.nan, value), len(call.output_shapes[0]), axis)]
+
+    def listens(self, call: Call, variables: dict, silent: np.ndarray) -> np.ndarray:
+        """Which output channels depend on an input channel that is not silent (always zero)."""
+        return np.ones(call.output_shapes[0][self.axis(call)], dtype=bool)
+
+
+@register_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
+class Convolution(Writer):
+    """Plain conv: reads all input channels, writes fresh ones. Grouped: the same position of every group goes together.
+
+    With one input channel a group it is a depthwise conv, and so are its channels.
+    """
+
+    def depthwise(self, call: Call) -> bool:
+        return call.operation.groups > 1 and call.operation.groups == call.input_shapes[0][self.axis(call)]
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        conv, ids_in = call.operation, self.inputs(call)
+        if self.depthwise(call):
+            return self.emit(call, channels, np.repeat(ids_in, conv.filters // conv.groups))
+        ids = channels.fresh(conv.filters, call.owner)
+        if conv.groups > 1:
+            for group in (ids_in.reshape(conv.groups, -1), ids.reshape(conv.groups, -1)):
+                channels.tie(group, group[:1])
+        return self.emit(call, channels, ids)
+
+    def weights(self, call: Call) -> list[Weight]:
+        conv, ids_in, ids_out = call.operation, self.inputs(call), self.outputs(call)
+        spatial = (None,) * len(conv.kernel_size)
+        uses = positions(call.output_shapes[0], self.axis(call))
+        if self.depthwise(call):
+            return [Weight("kernel", (*spatial, None, ids_out), uses), *self.bias(call)]
+        ids_in = ids_in[: len(ids_in) // conv.groups]
+        rank = len(spatial)
+        return [Weight("kernel", (*spatial, ids_in, ids_out), uses, reads=rank, writes=rank + 1), *self.bias(call)]
+
+    def config(self, call: Call, kept) -> dict:
+        config = {**call.operation.get_config(), "filters": kept.count(self.outputs(call))}
+        return {**config, "groups": kept.count(self.inputs(call))} if self.depthwise(call) else config
+
+    def listens(self, call: Call, variables: dict, silent: np.ndarray) -> np.ndarray:
+        kernel, groups = variables["kernel"], call.operation.groups
+        used = np.any(kernel != 0, axis=tuple(range(kernel.ndim - 2))).reshape(kernel.shape[-2], groups, -1)
+        heard = used & ~silent.reshape(groups, -1).T[:, :, None]
+        return heard.any(axis=0).reshape(-1)
+
+
+@register_rule(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+class TransposedConvolution(Writer):
+    """Transposed conv: the kernel's axes are (..., out, in), and each input place meets the whole kernel."""
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        self.inputs(call)
+        return self.emit(call, channels, channels.fresh(call.operation.filters, call.owner))
+
+    def weights(self, call: Call) -> list[Weight]:
+        rank = len(call.operation.kernel_size)
+        axes = ((None,) * rank) + (self.outputs(call), self.inputs(call))
+        uses = positions(call.input_shapes[0], self.axis(call))
+        return [Weight("kernel", axes, uses, reads=rank + 1, writes=rank), *self.bias(call)]
+
+    def config(self, call: Call, kept) -> dict:
+        return {**call.operation.get_config(), "filters": kept.count(self.outputs(call))}
+
+    def listens(self, call: Call, variables: dict, silent: np.ndarray) -> np.ndarray:
+        kernel = variables["kernel"]
+        used = np.any(kernel != 0, axis=tuple(range(kernel.ndim - 2)))
+        return used[:, ~silent].any(axis=1)
+
+
+@register_rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+class DepthwiseConvolution(Writer):
+    """Each input channel makes `depth_multiplier` output channels, which stay and go with it."""
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        return self.emit(call, channels, np.repeat(self.inputs(call), call.operation.depth_multiplier))
+
+    def weights(self, call: Call) -> list[Weight]:
+        axes = ((None,) * len(call.operation.kernel_size)) + (self.inputs(call), None)
+        return [Weight("kernel", axes, positions(call.output_shapes[0], self.axis(call))), *self.bias(call)]
+
+    def listens(self, call: Call, variables: dict, silent: np.ndarray) -> np.ndarray:
+        kernel = variables["kernel"]
+        used = np.any(kernel != 0, axis=tuple(range(kernel.ndim - 2)))
+        return (used & ~silent[:, None]).reshape(-1)
+
+
+@register_rule(layers.SeparableConv1D, layers.SeparableConv2D)
+class SeparableConvolution(Writer):
+    """A depthwise conv and a pointwise one in a single layer; the pointwise kernel reads and writes."""
+
+    def middle(self, call: Call) -> np.ndarray:
+        return np.repeat(self.inputs(call), call.operation.depth_multiplier)
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        self.inputs(call)
+        return self.emit(call, channels, channels.fresh(call.operation.filters, call.owner))
+
+    def weights(self, call: Call) -> list[Weight]:
+        spatial = (None,) * len(call.operation.kernel_size)
+        uses = positions(call.output_shapes[0], self.axis(call))
+        rank = len(spatial)
+        pointwise = (*spatial, self.middle(call), self.outputs(call))
+        return [
+            Weight("depthwise_kernel", (*spatial, self.inputs(call), None), uses),
+            Weight("pointwise_kernel", pointwise, uses, reads=rank, writes=rank + 1),
+            *self.bias(call),
+        ]
+
+    def config(self, call: Call, kept) -> dict:
+        return {**call.operation.get_config(), "filters": kept.count(self.outputs(call))}
+
+    def listens(self, call: Call, variables: dict, silent: np.ndarray) -> np.ndarray:
+        depthwise, pointwise = variables["depthwise_kernel"], variables["pointwise_kernel"]
+        spatial = tuple(range(depthwise.ndim - 2))
+        middle = (np.any(depthwise != 0, axis=spatial) & ~silent[:, None]).reshape(-1)
+        return np.any(pointwise != 0, axis=spatial)[middle].any(axis=0)
+
+

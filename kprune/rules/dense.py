@@ -1,0 +1,33 @@
+"""Dense layers."""
+
+import keras
+import numpy as np
+
+from kprune.channels import Barrier
+from kprune.rules.base import Call, Weight, positions, register_rule
+from kprune.rules.convolution import Writer
+
+
+@register_rule(keras.layers.Dense)
+class DenseRule(Writer):
+    """Reads the last axis, writes fresh channels; one product per place of a sequence or map."""
+
+    def axis(self, call: Call) -> int:
+        return len(call.input_shapes[0]) - 1
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        if getattr(call.operation, "quantization_mode", None) or getattr(call.operation, "lora_enabled", False):
+            raise Barrier("quantized and LoRA layers hold their kernel in another form")
+        self.inputs(call)
+        return self.emit(call, channels, channels.fresh(call.operation.units, call.owner))
+
+    def weights(self, call: Call) -> list[Weight]:
+        axes = (self.inputs(call), self.outputs(call))
+        uses = positions(call.output_shapes[0], self.axis(call))
+        return [Weight("kernel", axes, uses, reads=0, writes=1), *self.bias(call)]
+
+    def config(self, call: Call, kept) -> dict:
+        return {**call.operation.get_config(), "units": kept.count(self.outputs(call))}
+
+    def listens(self, call: Call, variables: dict, silent: np.ndarray) -> np.ndarray:
+        return (variables["kernel"] != 0)[~silent].any(axis=0)

@@ -1,0 +1,81 @@
+"""Operations that treat every number of a tensor by itself: activations, dropout, unary operations."""
+
+import keras
+import numpy as np
+
+from kprune import _keras
+from kprune.channels import Barrier
+from kprune.rules.base import Call, Rule, Weight, apply_elementwise, bare, constant_along, is_elementwise, register_rule
+
+layers = keras.layers
+
+
+@register_rule(
+    layers.Dropout,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.AlphaDropout,
+    layers.ActivityRegularization,
+    layers.Identity,
+)
+class PassThrough(Rule):
+    """Nothing happens to channels, and at inference nothing to their values."""
+
+    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        return values
+
+
+@register_rule(
+    layers.ReLU,
+    layers.LeakyReLU,
+    layers.ELU,
+    *bare("Relu", "Relu6", "Sigmoid", "Silu", "Softplus", "Softsign", "Elu", "Selu", "Celu", "Gelu", "LeakyRelu"),
+    *bare("HardSigmoid", "HardSilu", "HardTanh", "HardShrink", "SoftShrink", "TanhShrink", "LogSigmoid", "Squareplus"),
+    *bare("Tanh", "Exp", "Square", "Sqrt", "Absolute", "Abs", "Negative", "Clip", "Threshold", "Erf"),
+)
+class Elementwise(Rule):
+    """An activation: channels pass, constants are mapped."""
+
+    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        return [apply_elementwise(call.operation, values[0])]
+
+
+@register_rule(layers.Activation)
+class ActivationRule(Rule):
+    """Any activation function; one that mixes channels (softmax, glu) is a barrier."""
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        if not is_elementwise(call.operation.activation):
+            raise Barrier("its activation mixes channels")
+        return [call.ids_in[0]]
+
+    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        return [apply_elementwise(call.operation.activation, values[0])]
+
+
+@register_rule(layers.Softmax)
+class SoftmaxRule(Rule):
+    """Passes what does not lie along the axis of the softmax."""
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        constant_along(call.ids_in[0], np.atleast_1d(call.operation.axis), "softmax")
+        return [call.ids_in[0]]
+
+
+@register_rule(layers.PReLU)
+class PReLURule(Rule):
+    """A slope for each position that is not shared; f(0) is 0 whatever the slope."""
+
+    def weights(self, call: Call) -> list[Weight]:
+        ids = call.ids_in[0]
+        alpha = _keras.variables_by_name(call.operation)["alpha"]
+        sliced = (
+            ids.reshape(-1) if ids.shape[axis] > 1 and size > 1 else None for axis, size in enumerate(alpha.shape, 1)
+        )
+        return [Weight("alpha", tuple(sliced))]
+
+    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        return [np.where(values[0] == 0, 0.0, np.nan)]

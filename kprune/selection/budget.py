@@ -1,0 +1,124 @@
+"""The budget: what share shall go, and how a removal stops at it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kprune.cost import CostModel, require_known
+from kprune.errors import OptionError, TargetError
+from kprune.selection.limits import Bounds
+
+TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A share of the FLOPs or parameters that shall be removed.
+
+    Attributes:
+      kind: "flops" or "params".
+      target: the share, 0..1.
+      cost: the cost of the model under a decision.
+    """
+
+    kind: str
+    target: float
+    cost: CostModel = field(repr=False)
+
+    def spent(self, keep: np.ndarray) -> float:
+        """FLOPs or parameters that stay."""
+        return self.cost.flops(keep) if self.kind == "flops" else self.cost.params(keep)
+
+    def removed(self, keep: np.ndarray) -> float:
+        """The share that a decision removes."""
+        return 1.0 - self.spent(keep) / self.spent(self.cost.everything())
+
+    def met(self, keep: np.ndarray) -> bool:
+        return self.removed(keep) >= self.target - 1e-12
+
+
+def make_budget(cost: CostModel, target_flops: float | None, target_params: float | None) -> Budget:
+    """A budget from what the user gave.
+
+    Raises:
+      OptionError: none or both are given, or the share is not between 0 and 1.
+      ModelError: FLOPs are asked for and the input size is unknown.
+    """
+    if (target_flops is None) == (target_params is None):
+        given = "Neither" if target_flops is None else "Both"
+        raise OptionError(
+            f"{given} of target_flops and target_params is given.", "One of them.", "Pass target_flops=0.5."
+        )
+    kind, target = ("flops", target_flops) if target_params is None else ("params", target_params)
+    if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target < 1:
+        raise OptionError(
+            f"target_{kind} is {target!r}.", "The share to remove, between 0 and 1.", "Pass 0.5 to remove half."
+        )
+    require_known(cost, kind)
+    return Budget(kind, float(target), cost)
+
+
+def require_reachable(budget: Budget, bounds: Bounds) -> float:
+    """Checks that a target can be reached at all.
+
+    Returns:
+      The largest share that can be removed.
+
+    Raises:
+      TargetError: it is less than the target; names what is frozen.
+    """
+    everything = budget.cost.everything()
+    least = bounds.smallest(everything, budget.cost.gains(everything, budget.kind))
+    reachable = budget.removed(least)
+    if reachable < budget.target - 1e-12:
+        graph = budget.cost.graph
+        reasons = sorted({r for r in graph.sets.reasons if r and not r.startswith("it is a model")})
+        why = f" Frozen: {'; '.join(reasons[:5])}." if reasons else ""
+        raise TargetError(
+            f"target_{budget.kind}={budget.target} cannot be reached in '{graph.model.name}': at most {reachable:.4f} of "
+            f"the {budget.kind} can be removed.{why}",
+            f"A target of at most {np.floor(reachable * 1e4) / 1e4}.",
+            "Lower the target, loosen the limits, or register rules for the layers that are frozen.",
+            reachable,
+        )
+    return reachable
+
+
+def remove_until(budget: Budget, keep: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Removes sets in order and stops as soon as the target is met; cost falls with each, so the place is bisected.
+
+    Returns:
+      The new decision, and the sets that went.
+    """
+
+    def after(count: int) -> np.ndarray:
+        result = keep.copy()
+        result[order[:count]] = False
+        return result
+
+    low, high = 0, len(order)
+    if budget.met(after(high)):
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if budget.met(after(middle)) else (middle + 1, high)
+    return after(high), order[:high]
+
+
+def trim(budget: Budget, keep: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """Gives back what was removed beyond the target: last removed first, whatever still leaves the target met.
+
+    Args:
+      budget: the budget, already met.
+      keep: the decision.
+      removed: sets that may be given back, in the order of their removal.
+
+    Returns:
+      A decision within `TOLERANCE` of the target, or as close above it as the sets allow.
+    """
+    keep = keep.copy()
+    for candidate in removed[::-1]:
+        if budget.removed(keep) <= budget.target + TOLERANCE:
+            break
+        keep[candidate] = True
+        keep[candidate] = budget.met(keep)
+    return keep

@@ -1,0 +1,53 @@
+"""Ranking: the channel sets with the lowest scores go until the budget is met."""
+
+import numpy as np
+
+from kprune.criteria import Criterion
+from kprune.graph import Graph
+from kprune.selection.budget import Budget, remove_until, trim
+from kprune.selection.limits import Bounds
+
+
+def classes(graph: Graph) -> np.ndarray:
+    """Labels channel sets by the layers that write them: sets of one class are interchangeable in shape."""
+    label = np.zeros(len(graph.sets), dtype=np.uint64)
+    for index, weight in enumerate(graph.writers):
+        sets = np.unique(weight.axes[weight.writes])
+        label[sets] = label[sets] * np.uint64(1099511628211) + np.uint64(index + 1)
+    return np.unique(label, return_inverse=True)[1]
+
+
+def quantiles(scores: np.ndarray, labels: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """The place of each score within its class, 0..1, so that every class loses the same share.
+
+    Args:
+      scores: one per set.
+      labels: the class of each set.
+      among: bool, the sets that are ranked; NaN for the others.
+    """
+    index = np.flatnonzero(among)
+    order = index[np.lexsort((index, scores[index], labels[index]))]
+    ordered = labels[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(order) else np.zeros(0, dtype=int)
+    sizes = np.diff([*starts, len(order)])
+    result = np.full(len(scores), np.nan)
+    result[order] = (np.arange(len(order)) - np.repeat(starts, sizes) + 0.5) / np.repeat(sizes, sizes)
+    return result
+
+
+def select_by_score(graph: Graph, criterion: Criterion, budget: Budget, bounds: Bounds) -> np.ndarray:
+    """The decision of a scoring criterion.
+
+    Returns:
+      bool, one per channel set, True = keep.
+    """
+    keep, removed = budget.cost.everything(), []
+    scores = criterion.scores(graph, keep)
+    if criterion.ranking == "layer":
+        scores = quantiles(scores, classes(graph), graph.prunable)
+    while not budget.met(keep):
+        free = np.flatnonzero(bounds.open(keep))
+        order = bounds.admit(keep, free[np.lexsort((free, scores[free]))])
+        keep, went = remove_until(budget, keep, order)
+        removed.append(went)
+    return trim(budget, keep, np.concatenate(removed)) if removed else keep

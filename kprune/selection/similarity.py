@@ -1,0 +1,181 @@
+"""Algorithm 1 of Wu 2023 without the training: rounds of similarity over the whole network until the budget is met."""
+
+import logging
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kprune.criteria.base import slice_matrix
+from kprune.criteria.similarity import Neighbours, Similarity, find_neighbours, guarded, pairwise_distances
+from kprune.graph import Graph, SlicedWeight
+from kprune.selection.budget import Budget, remove_until, trim
+from kprune.selection.limits import Bounds
+from kprune.selection.structure import densely_connected, following_scale, stages
+
+RELAXATION = 0.9
+logger = logging.getLogger("kprune")
+
+
+@dataclass(frozen=True)
+class View:
+    """The slices of one kernel that are compared with each other: one per channel set still kept.
+
+    Attributes:
+      weight: the kernel.
+      sets: int `[N]`, the channel sets.
+      neighbours: which are similar.
+      norms: float64 `[N]`.
+    """
+
+    weight: SlicedWeight
+    sets: np.ndarray
+    neighbours: Neighbours = field(repr=False)
+    norms: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of Algorithm 1, for the plan's record."""
+
+    removed_share: float
+    filters: int
+    ratio: float
+    relaxed: str | None = None
+
+
+def rows_by_set(matrix: np.ndarray, sets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Joins the rows of slices that go together (grouped convs, flattened maps) into one vector per channel set."""
+    order = np.argsort(sets, kind="stable")
+    unique, counts = np.unique(sets, return_counts=True)
+    if len(unique) == len(sets):
+        return matrix[order], unique
+    if (counts == counts[0]).all():
+        return matrix[order].reshape(len(unique), -1), unique
+    first = np.r_[0, np.cumsum(counts)[:-1]]
+    return np.add.reduceat(matrix[order], first, axis=0) / counts[:, None], unique
+
+
+class Comparison:
+    """Compares the filters of a traced model, round after round.
+
+    Args:
+      graph: the model.
+      criterion: the options of the method.
+    """
+
+    def __init__(self, graph: Graph, criterion: Similarity):
+        self.graph, self.criterion = graph, criterion
+        self.dense = densely_connected(graph)
+        self.stages = stages(graph) if criterion.coupling == "stage" else []
+
+    def judged(self) -> list[tuple[SlicedWeight, int, np.ndarray]]:
+        """What is compared: each writer's filters; in dense blocks, each reader's input slices."""
+        writers = [(w, w.writes, ~self.dense[w.axes[w.writes]]) for w in self.graph.writers]
+        readers = [(w, w.reads, self.dense[w.axes[w.reads]]) for w in self.graph.readers] if self.dense.any() else []
+        able = self.graph.prunable
+        return [(w, axis, mask) for w, axis, mask in writers + readers if (mask & able[w.axes[axis]]).any()]
+
+    def views(self, keep: np.ndarray, closest: bool = False) -> list[View]:
+        """The similarities of all layers at once, over what is kept."""
+        scales = following_scale(self.graph) if self.criterion.fold_bn else {}
+        found = []
+        for weight, axis, mask in self.judged():
+            sets = weight.axes[axis]
+            kept = keep[sets]
+            matrix = slice_matrix(weight, axis, keep)
+            if axis == weight.writes and weight.path in scales:
+                matrix = matrix * scales[weight.path][kept][:, None]
+            rows, unique = rows_by_set(matrix[mask[kept]], sets[kept & mask])
+            distances = pairwise_distances(rows, self.criterion.metric)
+            neighbours = find_neighbours(distances, self.criterion.alpha, closest)
+            found.append(View(weight, unique, neighbours, np.linalg.norm(rows, axis=1)))
+        return found
+
+    def pool(self, views: list[View]) -> tuple[np.ndarray, np.ndarray]:
+        """Per channel set: its frequency (counts over sizes, summed over the layers that judge it), and its norm."""
+        counts, sizes, norms = np.zeros((3, len(self.graph.sets)))
+        for view in views:
+            counts[view.sets] += view.neighbours.counts
+            sizes[view.sets] += len(view.sets)
+            norms[view.sets] += view.norms
+        return counts / np.maximum(sizes, 1), norms
+
+    def by_sets(self, views: list[View], ratio: float, free: np.ndarray) -> np.ndarray:
+        """`coupling="graph"`: the redundant channel sets, first to go first."""
+        frequency, norms = self.pool(views)
+        candidates = np.flatnonzero(free & (frequency >= ratio) & (frequency > 0))
+        order = candidates[np.lexsort((candidates, norms[candidates], -frequency[candidates]))]
+        return self.guard(order, views)
+
+    def guard(self, order: np.ndarray, views: list[View]) -> np.ndarray:
+        if not self.criterion.guard:
+            return order
+        layers = [(view.sets, view.neighbours.similar) for view in views]
+        return guarded(order, layers, len(self.graph.sets))
+
+    def by_stages(self, views: list[View], ratio: float, free: np.ndarray) -> np.ndarray:
+        """`coupling="stage"`: each stage loses the smallest rate of its middle layers, in every layer (method 1.2.1)."""
+        frequency, norms = self.pool(views)
+        own = {}
+        for view in views:
+            local = view.neighbours.counts / len(view.sets)
+            candidates = np.flatnonzero((local >= ratio) & (local > 0))
+            order = candidates[np.lexsort((candidates, view.norms[candidates], -local[candidates]))]
+            own[id(view.weight)] = len(self.guard(view.sets[order], [view])) / len(view.sets)
+        going: list[int] = []
+        for stage in self.stages:
+            judged = [w for w in stage.middle or stage.writers if id(w) in own]
+            rate = min((own[id(w)] for w in judged), default=0.0)
+            members = [view for view in views if any(view.weight is w for w in stage.writers + stage.middle)]
+            for view in sorted(members, key=lambda v: len(v.sets)):
+                missing = int(np.floor(rate * len(view.sets) + 1e-9)) - int(np.isin(view.sets, going).sum())
+                left = view.sets[free[view.sets] & ~np.isin(view.sets, going)]
+                order = left[np.lexsort((left, norms[left], -frequency[left]))]
+                going += order[: max(missing, 0)].tolist()
+        going_sets = np.array(going, dtype=int)
+        return going_sets[np.lexsort((going_sets, norms[going_sets], -frequency[going_sets]))]
+
+    def candidates(self, keep: np.ndarray, bounds: Bounds, ratio: float) -> tuple[np.ndarray, float, str | None]:
+        """What goes in one round. Where nothing is redundant, `ratio` is relaxed by 10 % until something is; where nothing
+        is similar any more, the closest pair of each layer counts as similar.
+
+        Returns:
+          The channel sets in the order of their removal, the ratio used, and in words what was relaxed, or None.
+        """
+        choose = self.by_stages if self.criterion.coupling == "stage" else self.by_sets
+        free = bounds.open(keep)
+        for closest in (False, True):
+            views, used = self.views(keep, closest), ratio
+            smallest = 0.5 / max((len(view.sets) for view in views), default=1)
+            while used > smallest:
+                order = bounds.admit(keep, choose(views, used, free))
+                if len(order):
+                    if closest:
+                        return order, ratio, "closest pairs taken as similar"
+                    return order, used, f"ratio relaxed to {used:.4f}" if used < ratio else None
+                used *= RELAXATION
+        left = np.flatnonzero(free)
+        frequency, norms = self.pool(views)
+        order = bounds.admit(keep, left[np.lexsort((left, norms[left], -frequency[left]))])
+        return order[:1], ratio, "nothing similar left: one filter at a time"
+
+
+def select_by_similarity(
+    graph: Graph, criterion: Similarity, budget: Budget, bounds: Bounds
+) -> tuple[np.ndarray, list[Round]]:
+    """Rounds of similarity, without training between them, until the budget is met.
+
+    Returns:
+      The decision, one boolean per channel set, and the record of the rounds.
+    """
+    comparison = Comparison(graph, criterion)
+    keep, ratio, removed, rounds = budget.cost.everything(), criterion.ratio, [], []
+    while not budget.met(keep):
+        order, ratio, relaxed = comparison.candidates(keep, bounds, ratio)
+        if relaxed:
+            logger.info("round %d: %s", len(rounds) + 1, relaxed)
+        keep, went = remove_until(budget, keep, order)
+        removed.append(went)
+        rounds.append(Round(budget.removed(keep), int(len(went)), ratio, relaxed))
+    keep = trim(budget, keep, np.concatenate(removed)) if removed else keep
+    return keep, rounds

@@ -1,0 +1,150 @@
+"""The smaller (or masked) model: rebuilt node by node, its weights and optimizer slots sliced."""
+
+from collections import defaultdict
+
+import numpy as np
+
+from kprune import _keras
+from kprune.graph import Graph, SlicedWeight, calls_by_operation
+from kprune.masking import weight_mask, wrap
+from kprune.rules import find_rule
+
+
+class Rebuilder:
+    """Makes a model like the traced one under a decision.
+
+    Args:
+      graph: the traced model; read only.
+      keep: bool, one per channel set.
+      masked: whether to keep all shapes and wrap what loses channels in `MaskedLayer`, in the place of removing.
+      values: repaired weights, by the id of the variable that they stand for, not yet sliced.
+    """
+
+    def __init__(self, graph: Graph, keep: np.ndarray, masked: bool = False, values: dict | None = None):
+        self.graph, self.keep, self.masked, self.values = graph, np.asarray(keep), masked, values or {}
+        self.kept = graph.kept(np.ones_like(self.keep) if masked else self.keep)
+        self.first_call = {owner: calls[0] for owner, calls in calls_by_operation(graph).items()}
+        self.call_of = {id(call.arguments): call for call in reversed(graph.calls)}
+        self.weights_of: dict[int, list[SlicedWeight]] = defaultdict(list)
+        for weight in graph.weights:
+            self.weights_of[id(weight.layer)].append(weight)
+        self.made: dict[int, object] = {}
+        self.pairs: list[tuple[object, object]] = []
+        self.models: list[tuple[object, object]] = []
+        self.zeros = _keras.ZeroInitializers()
+
+    def build(self):
+        """The new model, with sliced or masked weights, not compiled."""
+        try:
+            model = self.model(self.graph.model)
+        finally:
+            self.zeros.restore()
+        for old, new in self.pairs:
+            self.copy(old, new)
+        for old, new in self.models[::-1] + self.pairs:
+            _keras.copy_trainable(old, new)
+        return model
+
+    def model(self, like):
+        """A model, or a nested one, of the same kind and name."""
+        new = self.rebuilt(like)
+        self.models.append((like, new))
+        return new
+
+    def rebuilt(self, like):
+        if _keras.is_sequential(like):
+            return _keras.make_sequential(like, [self.operation(layer) for layer in like.layers])
+        function = _keras.functional(like)
+        inputs = _keras.clone_inputs(function)
+        outputs = _keras.run(function, _keras.flatten(inputs), self.apply)
+        return _keras.make_model(like, inputs, outputs)
+
+    def apply(self, node, args: tuple, kwargs: dict):
+        """One node of the new graph."""
+        operation = self.operation(node.operation)
+        call = self.call_of.get(id(node.arguments))
+        if call is not None:
+            args, kwargs = find_rule(call.operation).arguments(call, self.kept, args, kwargs)
+        return operation(*args, **kwargs)
+
+    def operation(self, old):
+        """The new layer or operation for an old one; the same for each of its calls."""
+        if id(old) not in self.made:
+            self.made[id(old)] = self.model(old) if _keras.is_model(old) else self.clone(_keras.transparent(old))
+        return self.made[id(old)]
+
+    def clone(self, old):
+        call = self.first_call.get(id(old))
+        config = old.get_config() if call is None else find_rule(old).config(call, self.kept)
+        new = _keras.clone_operation(old, config)
+        if _keras.is_layer(old):
+            self.zeros.cover(new)
+            self.pairs.append((old, new))
+            if self.masked:
+                return wrap(new, self.weights_of[id(old)], self.keep)
+        return new
+
+    def copy(self, old, new):
+        """Assigns the sliced variables of a layer and of all layers inside it."""
+        sliced = {id(w.variable): w for w in self.weights_of[id(old)]}
+        for source, target in zip(old.variables, new.variables, strict=True):
+            value = self.values.get(id(source))
+            value = _keras.to_numpy(source) if value is None else value
+            weight = sliced.get(id(source))
+            target.assign(value if weight is None else self.shrink(weight, value))
+        _keras.after_assignment(new)
+
+    def shrink(self, weight: SlicedWeight, value: np.ndarray) -> np.ndarray:
+        """A variable, or an optimizer slot of its shape, after removal (or masking)."""
+        if self.masked:
+            return value * weight_mask(weight, self.keep).astype(value.dtype)
+        for axis, mask in weight.masks(self.keep):
+            value = np.compress(mask, value, axis=axis)
+        return value
+
+    def twins(self) -> list[tuple[object, object, SlicedWeight | None]]:
+        """Every variable of the old model with that of the new one, and how it is sliced."""
+        sliced = {id(w.variable): w for w in self.graph.weights}
+        return [
+            (source, target, sliced.get(id(source)))
+            for old, new in self.pairs
+            for source, target in zip(old.variables, new.variables, strict=True)
+        ]
+
+
+def rebuild(graph: Graph, keep: np.ndarray, masked: bool = False, values: dict | None = None):
+    """A new model under a decision, compiled as the old one was, its optimizer state sliced with the weights.
+
+    Args:
+      graph: the traced model; read only.
+      keep: bool, one per channel set.
+      masked, values: see `Rebuilder`.
+
+    Returns:
+      A `keras.Model`.
+    """
+    rebuilder = Rebuilder(graph, keep, masked, values)
+    model = rebuilder.build()
+    compile_alike(graph.model, model, rebuilder)
+    return model
+
+
+def compile_alike(old, new, rebuilder: Rebuilder):
+    """Compiles the new model as the old one and fills its optimizer slots."""
+    arguments = _keras.compile_arguments(old)
+    if arguments is None:
+        return
+    new.compile(**{name: _keras.clone_object(value) for name, value in arguments.items()})
+    if getattr(old, "optimizer", None) is None or not old.optimizer.built:
+        return
+    twins = rebuilder.twins()
+    weight_of = {id(target): weight for _, target, weight in twins}
+    reference = _keras.build_optimizer(new.optimizer, new.trainable_variables)
+    for source, target in zip(old.optimizer.variables, new.optimizer.variables, strict=True):
+        value = _keras.to_numpy(source)
+        weight = weight_of.get(id(reference.get(id(target))))
+        value = value if weight is None else rebuilder.shrink(weight, value)
+        if value.shape == tuple(target.shape):
+            target.assign(value)
+    twin_of = {id(source): target for source, target, _ in twins}
+    _keras.copy_decay_exclusions(old.optimizer, new.optimizer, twin_of)

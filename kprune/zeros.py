@@ -1,0 +1,81 @@
+"""Which channels a model's own weights have silenced: what `strip` removes, and what a resumed run reads its masks from."""
+
+import numpy as np
+
+from kprune.channels import Barrier
+from kprune.graph import Graph, SlicedWeight
+from kprune.rules import find_rule
+
+
+def channel_constants(graph: Graph) -> dict[int, np.ndarray]:
+    """For each tensor of the graph (by its place) the constant that each channel holds whatever the input, else NaN."""
+    values: dict[int, np.ndarray] = {}
+    for call in graph.calls:
+        known = [
+            values.get(place, np.full((1,) * len(shape), np.nan))
+            for place, shape in zip(call.inputs, call.input_shapes, strict=True)
+        ]
+        try:
+            found = find_rule(call.operation).constants(call, known)
+        except Barrier:
+            found = [np.full((1,) * len(shape), np.nan) for shape in call.output_shapes]
+        values.update(zip(call.outputs, found, strict=True))
+    return values
+
+
+def unheard(weight: SlicedWeight, live: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Which positions along a reader's input axis have only zero weights to the output channels that are live."""
+    if weight.writes is not None and weight.axes[weight.writes] is not None:
+        value = np.compress(live[weight.axes[weight.writes]], value, axis=weight.writes)
+    return ~np.any(value != 0, axis=tuple(axis for axis in range(value.ndim) if axis != weight.reads))
+
+
+def silent_inputs(graph: Graph, constants: dict[int, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+    """Per reader, which positions along its input axis are always zero, in every call."""
+    silent: dict[tuple[str, str], np.ndarray] = {}
+    readers = {id(w.layer): w for w in graph.readers}
+    for call in graph.calls:
+        weight = readers.get(call.owner)
+        if weight is None:
+            continue
+        size = len(weight.axes[weight.reads])
+        zero = np.zeros(size, dtype=bool)
+        value = constants.get(call.inputs[0])
+        if value is not None and value.size == size:
+            zero = (value == 0).reshape(-1)
+        key = (weight.path, weight.name)
+        silent[key] = silent.get(key, True) & zero
+    return silent
+
+
+def dead_sets(graph: Graph) -> np.ndarray:
+    """The channel sets whose removal changes nothing, exactly.
+
+    A set is dead when wherever it is read it is zero whatever the input, or meets only zero weights to live channels. A
+    channel that holds another constant is alive.
+
+    Returns:
+      bool, one per channel set; never all sets of a tensor.
+    """
+    silent = silent_inputs(graph, channel_constants(graph))
+    values = {(w.path, w.name): w.value() for w in graph.readers}
+    dead = np.zeros(len(graph.sets), dtype=bool)
+    while True:
+        alive = ~graph.prunable
+        for weight in graph.readers:
+            key = (weight.path, weight.name)
+            heard = ~(unheard(weight, ~dead, values[key]) | silent.get(key, np.False_))
+            alive[weight.axes[weight.reads][heard]] = True
+        if np.array_equal(dead, ~alive):
+            return leave_one(graph, dead)
+        dead = ~alive
+
+
+def leave_one(graph: Graph, dead: np.ndarray) -> np.ndarray:
+    """Spares the first set of each tensor or layer that would otherwise be empty."""
+    dead = dead.copy()
+    writers = tuple(weight.axes[weight.writes] for weight in graph.writers)
+    for sets in (*graph.tensors, *writers):
+        if dead[sets].all():
+            dead[sets[0]] = False
+    return dead

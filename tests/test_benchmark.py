@@ -1,0 +1,147 @@
+"""Timing and running TFLite files."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from kprune import benchmark
+from kprune.benchmark import benchmark_tflite, run_tflite
+from kprune.errors import ModelError, OptionError
+from kprune.export import export_tflite
+
+
+@pytest.fixture(scope="module")
+def nets():
+    """A small and a large network with the same input."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3))
+    return [keras.Model(inputs, layers.Conv2D(4, 1)(layers.Conv2D(width, 3)(inputs))) for width in (2, 256)]
+
+
+@pytest.fixture(scope="module")
+def files(nets, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    return [export_tflite(net, folder / f"{index}.tflite").path for index, net in enumerate(nets)]
+
+
+@pytest.fixture(scope="module")
+def integer_file(nets, tmp_path_factory):
+    """A file that takes and gives int8, as other tools write them."""
+    import tensorflow as tf
+
+    from kprune.export._litert import quiet
+
+    data = np.random.default_rng(0).normal(size=(20, 1, 16, 16, 3)).astype("float32")
+    with quiet():
+        converter = tf.lite.TFLiteConverter.from_keras_model(nets[0])
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([sample] for sample in data)
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+        content = converter.convert()
+    path = tmp_path_factory.mktemp("integer") / "net.tflite"
+    path.write_bytes(content)
+    return path
+
+
+def test_percentiles_are_ordered_and_those_of_the_samples(files):
+    timing = benchmark_tflite(files[0], runs=20, warmup=1)
+    assert 0 < timing.p10_ms <= timing.median_ms <= timing.p90_ms
+    assert timing.median_ms == pytest.approx(np.median(timing.samples_ms)) and len(timing.samples_ms) == timing.runs
+
+
+def test_more_work_takes_longer(files):
+    small, large = benchmark_tflite(*files, runs=20)
+    assert large.median_ms > 2 * small.median_ms
+
+
+def test_files_take_turns(monkeypatch):
+    order = []
+
+    class Fake:
+        inputs, batch = [], 1
+
+        def __init__(self, path):
+            self.path = path
+
+        def feed(self, samples):
+            pass
+
+        def invoke(self):
+            order.append(self.path)
+
+    monkeypatch.setattr(benchmark, "open_tflite", lambda path, threads: Fake(path))
+    timings = benchmark_tflite("a", "b", warmup=1, runs=3)
+    assert order == ["a", "b"] * 4 and [timing.path for timing in timings] == ["a", "b"]
+
+
+def test_one_file_gives_one_timing_that_reads_well(files):
+    timing = benchmark_tflite(files[0], runs=5, threads=2)
+    assert "median" in str(timing) and "5 runs, 2 threads" in str(timing) and "samples_ms" not in repr(timing)
+
+
+@pytest.mark.parametrize("options", [{"runs": 0}, {"warmup": -1}, {"threads": 0}, {"runs": 2.5}])
+def test_options_out_of_range_are_refused(files, options):
+    with pytest.raises(OptionError, match=next(iter(options))):
+        benchmark_tflite(files[0], **options)
+
+
+def test_no_file_is_refused():
+    with pytest.raises(OptionError, match="no file"):
+        benchmark_tflite()
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(OptionError, match="There is no file"):
+        benchmark_tflite(tmp_path / "missing.tflite")
+
+
+@pytest.mark.parametrize("keep", [0, 3, 200, -100])
+def test_a_file_that_is_cut_short_is_refused(files, tmp_path, keep):
+    path = tmp_path / "cut.tflite"
+    path.write_bytes(files[0].read_bytes()[:keep])
+    with pytest.raises(ModelError, match="could not be opened"):
+        benchmark_tflite(path)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    path = tmp_path / "text.tflite"
+    path.write_text("no model " * 50)
+    with pytest.raises(ModelError, match="could not be opened"):
+        run_tflite(path, np.zeros((1, 3)))
+
+
+def test_running_a_batch_gives_what_the_model_gives(nets, files):
+    images = np.random.default_rng(1).normal(size=(5, 16, 16, 3)).astype("float32")
+    np.testing.assert_allclose(run_tflite(files[0], images), nets[0](images), atol=1e-5)
+
+
+def test_integers_are_quantized_on_the_way_in_and_out(nets, integer_file):
+    images = np.random.default_rng(1).normal(size=(5, 16, 16, 3)).astype("float32")
+    wanted, got = np.asarray(nets[0](images)), run_tflite(integer_file, images)
+    assert got.dtype == "float32" and np.abs(got - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+def test_integer_files_are_timed(integer_file):
+    assert benchmark_tflite(integer_file, runs=3).median_ms > 0
+
+
+def test_inputs_that_do_not_fit_are_refused(files):
+    with pytest.raises(OptionError, match="has shape"):
+        run_tflite(files[0], np.zeros((16, 16, 3)))
+
+
+def test_several_inputs_go_by_name(tmp_path):
+    first, second = keras.Input((3,), name="zeta"), keras.Input((3,), name="alpha")
+    path = export_tflite(keras.Model([first, second], first - 2 * second), tmp_path / "two.tflite").path
+    np.testing.assert_allclose(run_tflite(path, {"alpha": np.ones((1, 3)), "zeta": np.zeros((1, 3))}), [[-2] * 3])
+    with pytest.raises(OptionError, match="A dict of arrays"):
+        run_tflite(path, [np.ones((1, 3)), np.zeros((1, 3))])
+
+
+def test_an_input_of_free_size_cannot_be_timed(tmp_path):
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, layers.Conv2D(2, 3)(inputs))
+    path = export_tflite(model, tmp_path / "free.tflite", check_data=np.ones((1, 8, 8, 3))).path
+    with pytest.raises(OptionError, match="no random sample"):
+        benchmark_tflite(path)

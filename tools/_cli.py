@@ -1,0 +1,116 @@
+"""What the command-line tools share: flags by absl, and every mistake of the user as one line and exit code 2."""
+
+import contextlib
+import os
+import pathlib
+import re
+import sys
+
+import numpy as np
+from absl import app, flags
+
+BAD_INPUT = 2
+
+
+def run(main, positional: bool = False) -> None:
+    """Parses the flags and runs `main`; a mistake of the user becomes one line on stderr and exit code 2.
+
+    Args:
+      main: called with the arguments that are no flags, without the program's name.
+      positional: whether the tool takes such arguments.
+
+    Example:
+      >>> if __name__ == "__main__":
+      ...     _cli.run(main)
+    """
+
+    def guarded(argv: list[str]) -> None:
+        with _native_logs_hidden():
+            import keras  # noqa: F401  (loads its backend, which writes to stderr)
+
+            from kprune.errors import KpruneError
+        mistakes = (KpruneError, flags.Error, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+        try:
+            main(argv[1:])
+        except mistakes as error:
+            _fail(error)
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            rest = flags.FLAGS(argv)
+        except flags.Error as error:
+            text = re.sub(r"flag --(\w+)=None: Flag --\w+ must have a value[^.]*", r"--\1 is missing", str(error))
+            _fail(f"{text.rstrip(' .')}. Try --help.")
+        except SystemExit:
+            sys.exit(0)
+        if len(rest) > 1 and not positional:
+            _fail(f"Unexpected argument {rest[1]!r}: this tool takes flags only. Try --help.")
+        return rest
+
+    app.run(guarded, flags_parser=parse)
+
+
+def load_model(path: str):
+    """Reads a Keras model from a file, without its optimizer.
+
+    Raises:
+      ModelError: there is no such file, or Keras cannot read it.
+    """
+    import keras
+
+    from kprune.errors import ModelError
+
+    if not pathlib.Path(path).is_file():
+        raise ModelError(f"There is no model file {path}.", "A .keras or .h5 file.", "Check the path.")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:
+        raise ModelError(
+            f"Keras cannot read {path}: {error}",
+            "A file that model.save wrote.",
+            "Save the model again with the Keras that is installed here.",
+        ) from error
+
+
+def load_arrays(path: str, key: str | None = None):
+    """Reads a .npy file as an array, an .npz file as its one array (or that of `key`), or as a dict of several.
+
+    Raises:
+      OptionError: there is no such file, it is none of these, or it has no `key`.
+    """
+    from kprune.errors import OptionError
+
+    if not pathlib.Path(path).is_file():
+        raise OptionError(f"There is no data file {path}.", "A .npy or .npz file.", "Check the path.")
+    try:
+        loaded = np.load(path)
+        arrays = {name: loaded[name] for name in loaded.files} if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+    except (ValueError, OSError, EOFError) as error:
+        raise OptionError(
+            f"{path} cannot be read: {error}", "A .npy or .npz file of numbers.", "Write it with numpy.save."
+        ) from error
+    if key is not None:
+        if not isinstance(arrays, dict) or key not in arrays:
+            has = f"the keys {sorted(arrays)}" if isinstance(arrays, dict) else "one array and no keys"
+            raise OptionError(f"{path} has no key {key!r}.", f"It has {has}.", "Name one of its keys, or none.")
+        return arrays[key]
+    return next(iter(arrays.values())) if isinstance(arrays, dict) and len(arrays) == 1 else arrays
+
+
+def _fail(message) -> None:
+    program = os.path.basename(sys.argv[0])
+    print(f"{program}: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+
+
+@contextlib.contextmanager
+def _native_logs_hidden():
+    """Hides what native libraries write to stderr while they are imported; Python's own errors still show."""
+    stderr, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(sink)

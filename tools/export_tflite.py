@@ -1,0 +1,50 @@
+"""Writes a Keras model as a TFLite file, and checks the file against the model.
+
+  python tools/export_tflite.py --model=small.keras --output=small.tflite
+  python tools/export_tflite.py --model=small.keras --output=small.tflite \\
+      --quantize=int8 --representative_data=images.npy
+
+Prints the size of the file and how close it is to the model. A mistake gives one line and exit code 2.
+"""
+
+from absl import flags
+
+import _cli
+
+MODEL = flags.DEFINE_string("model", None, "The Keras model: a .keras or .h5 file.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "The TFLite file to write.", required=True)
+QUANTIZE = flags.DEFINE_enum(
+    "quantize",
+    "none",
+    ["none", "float16", "dynamic", "int8"],
+    "none: float32. float16: half the size. dynamic: 8-bit weights. int8: 8 bits throughout, with representative data.",
+)
+REPRESENTATIVE_DATA = flags.DEFINE_string(
+    "representative_data",
+    None,
+    "Typical inputs, a few hundred, as .npy, or as .npz whose keys are the names of the model's inputs. "
+    "int8 learns the ranges from them; the file is checked on them.",
+)
+REPRESENTATIVE_KEY = flags.DEFINE_string("representative_key", None, "The one array of an .npz file to use.")
+OVERWRITE = flags.DEFINE_bool("overwrite", True, "Replace an existing file.")
+
+
+def main(_) -> None:
+    from kprune.errors import OptionError
+    from kprune.export import export_tflite
+
+    data, key = REPRESENTATIVE_DATA.value, REPRESENTATIVE_KEY.value
+    if key is not None and data is None:
+        raise OptionError(f"--representative_key={key} came without data.", "--representative_data.", "Pass both.")
+    result = export_tflite(
+        _cli.load_model(MODEL.value),
+        OUTPUT.value,
+        quantize=None if QUANTIZE.value == "none" else QUANTIZE.value,
+        representative_data=None if data is None else _cli.load_arrays(data, key),
+        overwrite=OVERWRITE.value,
+    )
+    print(result)
+
+
+if __name__ == "__main__":
+    _cli.run(main)
