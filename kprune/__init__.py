@@ -2,10 +2,13 @@
 
 from kprune import criteria
 from kprune.api import apply_plan, plan_pruning, prune_model, strip
+from kprune.benchmark import TFLiteTiming, benchmark_tflite, run_tflite
 from kprune.calibration import recalibrate_batchnorm
+from kprune.callbacks import SimilarityPruning
 from kprune.cost import Cost, model_cost
 from kprune.criteria import Criterion, register_criterion
 from kprune.errors import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
+from kprune.export import TFLiteExport, export_tflite
 from kprune.masking import MaskedLayer
 from kprune.plan import Plan
 from kprune.rules import Rule, register_rule
@@ -25,14 +28,20 @@ __all__ = [
     "Plan",
     "PlanError",
     "Rule",
+    "SimilarityPruning",
+    "TFLiteExport",
+    "TFLiteTiming",
     "TargetError",
     "apply_plan",
+    "benchmark_tflite",
     "criteria",
+    "export_tflite",
     "model_cost",
     "plan_pruning",
     "prune_model",
     "recalibrate_batchnorm",
     "register_criterion",
     "register_rule",
+    "run_tflite",
     "strip",
 ]

@@ -79,3 +79,19 @@ def leave_one(graph: Graph, dead: np.ndarray) -> np.ndarray:
         if dead[sets].all():
             dead[sets[0]] = False
     return dead
+
+
+def masked_sets(graph: Graph) -> np.ndarray:
+    """The channel sets that training masks have zeroed: every filter of them, and all that reads them, is exactly zero.
+
+    Returns:
+      bool, one per channel set.
+    """
+    zero = graph.prunable.copy()
+    for weight in (*graph.writers, *graph.readers):
+        value = weight.value()
+        for axis in (weight.writes, weight.reads):
+            if axis is not None:
+                nonzero = np.any(value != 0, axis=tuple(other for other in range(value.ndim) if other != axis))
+                zero[weight.axes[axis][nonzero]] = False
+    return zero

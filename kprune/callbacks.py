@@ -1,0 +1,154 @@
+"""Pruning while training: masks on the user's own compiled model, held by the callback."""
+
+import logging
+
+import keras
+import numpy as np
+
+from kprune import _keras
+from kprune.api import refuse_barriers
+from kprune.cost import CostModel
+from kprune.criteria import Similarity
+from kprune.errors import ModelError
+from kprune.graph import trace
+from kprune.masking import TrainingMasks
+from kprune.plan import Plan, make_plan
+from kprune.schedules import EpochSchedule, expected_share
+from kprune.selection import Comparison, Round, bind, make_budget, remove_until, require_reachable, trim
+from kprune.zeros import masked_sets
+
+logger = logging.getLogger("kprune")
+
+
+class SimilarityPruning(keras.callbacks.Callback):
+    """Algorithm 1 of Wu 2023, soft: between epochs it masks the filters that others make redundant.
+
+    It works on the compiled model that `fit` trains: masked weights are held at zero by constraints on the variables, which
+    cost no time and are not saved with the model. `kprune.strip` then removes them. The masks are read back from the zeros in
+    the weights when training begins, so a run that was killed goes on where it stood.
+
+    Args:
+      target_flops: the share of the FLOPs to remove, between 0 and 1; reached after `until_epoch` epochs.
+      target_params: the same of the parameters; give one of the two.
+      criterion: a `kprune.criteria.Similarity` with the options of the method; None: its defaults.
+      start_epoch: the first epoch, from 0, after which filters may go.
+      every_epochs: how many epochs lie between two rounds.
+      until_epoch: after how many epochs the target is reached; None: two thirds of those of this `fit`.
+      limits: `kprune.Limits`, or None.
+
+    Attributes:
+      plan: after training, the `Plan` of what was masked.
+      rounds: one record per round: share removed, filters, ratio, what was relaxed.
+
+    Raises:
+      OptionError: when made or when training begins: a wrong option.
+      TargetError: when training begins: the target cannot be reached.
+
+    Example:
+      >>> model.fit(x, y, epochs=30, callbacks=[kprune.SimilarityPruning(target_flops=0.5)])
+      >>> small = kprune.strip(model)
+    """
+
+    def __init__(
+        self,
+        target_flops=None,
+        *,
+        target_params=None,
+        criterion=None,
+        start_epoch=0,
+        every_epochs=1,
+        until_epoch=None,
+        limits=None,
+    ):
+        super().__init__()
+        self.targets = (target_flops, target_params)
+        self.criterion = criterion or Similarity()
+        if not isinstance(self.criterion, Similarity):
+            raise ModelError(
+                f"criterion is {criterion!r}.", "A kprune.criteria.Similarity.", "Use kprune.prune_model for other criteria."
+            )
+        self.schedule = EpochSchedule(start_epoch, every_epochs, until_epoch)
+        self.limits = limits
+        self.plan: Plan | None = None
+        self.rounds: list[Round] = []
+        self._graph = self._keep = None
+        self._ratio = self.criterion.ratio
+
+    def on_train_begin(self, logs=None):
+        """Checks everything before the first step; masks are read later, when every callback has begun."""
+        if self._graph is None or self._graph.model is not self.model:
+            self._graph = trace(self.model)
+            self._masks = TrainingMasks(self._graph)
+        refuse_barriers(self._graph, strict=False)
+        self._cost = CostModel(self._graph)
+        self._budget = make_budget(self._cost, *self.targets)
+        self._bounds = bind(self.limits, self._graph)
+        require_reachable(self._budget, self._bounds)
+        self._comparison = Comparison(self._graph, self.criterion)
+        self._keep, self._ratio = None, self.criterion.ratio
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """At the first epoch, reads the masks from the zeros in the weights (a resumed run has some)."""
+        if self._keep is not None:
+            return
+        self._keep = ~masked_sets(self._graph)
+        self._masks.attach(self._keep)
+        self._masks.enforce(self._keep)
+        _keras.refresh_train_function(self.model)
+        self._due = self.schedule.rounds(epoch, self.params["epochs"])
+
+    def on_epoch_end(self, epoch, logs=None):
+        """A round, if one is due; what is gone is written into the logs."""
+        if epoch in self._due and not self._budget.met(self._keep):
+            place = self._due.index(epoch) + 1
+            self._round(expected_share(self._budget.target, place, len(self._due)))
+        elif not np.all(self._keep):
+            self._masks.enforce(self._keep)
+        if logs is not None:
+            logs["pruned_flops"] = self._share("flops")
+            logs["pruned_params"] = self._share("params")
+
+    def on_train_end(self, logs=None):
+        """Masks once more (an optimizer with EMA has just written its averages back), and makes the plan."""
+        if self._keep is None:
+            return
+        self._masks.enforce(self._keep)
+        budget = self._budget
+        self.plan = make_plan(
+            self._cost,
+            self._keep,
+            criterion={"name": self.criterion.name, **self.criterion.get_config()},
+            target={budget.kind: budget.target},
+            rounds=[vars(entry) for entry in self.rounds],
+        )
+        if not budget.met(self._keep):
+            logger.warning(
+                "Training ended before the target: %.2f %% of the %s are removed, %.2f %% were asked for. "
+                "Call fit again with the callback, or prune the rest with kprune.prune_model.",
+                100 * budget.removed(self._keep),
+                budget.kind,
+                100 * budget.target,
+            )
+
+    def _share(self, kind: str) -> float:
+        whole = self._cost.everything()
+        count = self._cost.flops if kind == "flops" else self._cost.params
+        return 1.0 - count(self._keep) / count(whole)
+
+    def _round(self, due: float):
+        """Removes what is redundant, and more by a relaxed ratio where the schedule is behind."""
+        keep, removed = self._keep, []
+        while True:
+            order, self._ratio, relaxed = self._comparison.candidates(keep, self._bounds, self._ratio)
+            keep, went = remove_until(self._budget, keep, order)
+            removed.append(went)
+            self.rounds.append(Round(self._budget.removed(keep), len(went), self._ratio, relaxed))
+            if self._budget.removed(keep) >= min(due, self._budget.target) - 1e-12:
+                break
+            self._ratio *= 0.9
+        if self._budget.met(keep):
+            keep = trim(self._budget, keep, np.concatenate(removed))
+        self._keep = keep
+        self._masks.assign(keep)
+        if keras.backend.backend() != "tensorflow":
+            _keras.refresh_train_function(self.model)
