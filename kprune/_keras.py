@@ -258,3 +258,14 @@ def refresh_train_function(model):
     """Makes the compiled training step see a changed mask; needed once on TensorFlow, at each change elsewhere."""
     if getattr(model, "train_function", None) is not None:
         model.make_train_function(force=True)
+
+
+def was_restored(model) -> bool:
+    """Whether the training under way began somewhere else: `BackupAndRestore` has moved the first epoch."""
+    return getattr(model, "_initial_epoch", None) is not None
+
+
+def averages_weights(model) -> bool:
+    """Whether the optimizer writes an average over the weights when training ends."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return bool(getattr(optimizer, "use_ema", False))

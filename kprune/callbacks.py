@@ -37,7 +37,7 @@ class SimilarityPruning(keras.callbacks.Callback):
       limits: `kprune.Limits`, or None.
 
     Attributes:
-      plan: after training, the `Plan` of what was masked.
+      plan: the `Plan` of what is masked in the weights now; None before training.
       rounds: one record per round: share removed, filters, ratio, what was relaxed.
 
     Raises:
@@ -69,7 +69,6 @@ class SimilarityPruning(keras.callbacks.Callback):
             )
         self.schedule = EpochSchedule(start_epoch, every_epochs, until_epoch)
         self.limits = limits
-        self.plan: Plan | None = None
         self.rounds: list[Round] = []
         self._graph = self._keep = None
         self._ratio = self.criterion.ratio
@@ -88,47 +87,61 @@ class SimilarityPruning(keras.callbacks.Callback):
         self._keep, self._ratio = None, self.criterion.ratio
 
     def on_epoch_begin(self, epoch, logs=None):
-        """At the first epoch, reads the masks from the zeros in the weights (a resumed run has some)."""
-        if self._keep is not None:
-            return
-        self._keep = ~masked_sets(self._graph)
-        self._masks.attach(self._keep)
-        self._masks.enforce(self._keep)
-        _keras.refresh_train_function(self.model)
-        self._due = self.schedule.rounds(epoch, self.params["epochs"])
+        """Prunes what the epoch before made due, so that what is checked and saved at the end of an epoch is what was trained.
+
+        At the first epoch, reads the masks from the zeros in the weights (a resumed run has some).
+        """
+        if self._keep is None:
+            self._keep = ~masked_sets(self._graph)
+            self._masks.attach(self._keep)
+            self._masks.enforce(self._keep)
+            _keras.refresh_train_function(self.model)
+            first = 0 if _keras.was_restored(self.model) else epoch
+            self._due = self.schedule.rounds(first, self.params["epochs"])
+        self._epoch = epoch
+        self._prune_after(epoch - 1)
 
     def on_epoch_end(self, epoch, logs=None):
-        """A round, if one is due; what is gone is written into the logs."""
-        if epoch in self._due and not self._budget.met(self._keep):
-            place = self._due.index(epoch) + 1
-            self._round(expected_share(self._budget.target, place, len(self._due)))
-        elif not np.all(self._keep):
-            self._masks.enforce(self._keep)
+        """Writes into the logs what share is masked."""
         if logs is not None:
             logs["pruned_flops"] = self._share("flops")
             logs["pruned_params"] = self._share("params")
 
     def on_train_end(self, logs=None):
-        """Masks once more (an optimizer with EMA has just written its averages back), and makes the plan."""
+        """The last round, if it is due now; and masks once more where an average was written over the weights."""
         if self._keep is None:
             return
-        self._masks.enforce(self._keep)
-        budget = self._budget
-        self.plan = make_plan(
-            self._cost,
-            self._keep,
-            criterion={"name": self.criterion.name, **self.criterion.get_config()},
-            target={budget.kind: budget.target},
-            rounds=[vars(entry) for entry in self.rounds],
-        )
-        if not budget.met(self._keep):
+        if _keras.averages_weights(self.model):
+            self._masks.enforce(self._keep)
+        if self._epoch == self._due[-1] and not self.model.stop_training:
+            self._prune_after(self._epoch)
+        if not self._budget.met(self._keep):
             logger.warning(
                 "Training ended before the target: %.2f %% of the %s are removed, %.2f %% were asked for. "
                 "Call fit again with the callback, or prune the rest with kprune.prune_model.",
-                100 * budget.removed(self._keep),
-                budget.kind,
-                100 * budget.target,
+                100 * self._budget.removed(self._keep),
+                self._budget.kind,
+                100 * self._budget.target,
             )
+
+    @property
+    def plan(self) -> Plan | None:
+        """What is masked, read from the weights as they are now (`EarlyStopping` may have put back earlier ones)."""
+        if self._keep is None:
+            return None
+        return make_plan(
+            self._cost,
+            ~masked_sets(self._graph),
+            criterion={"name": self.criterion.name, **self.criterion.get_config()},
+            target={self._budget.kind: self._budget.target},
+            rounds=[vars(entry) for entry in self.rounds],
+        )
+
+    def _prune_after(self, epoch: int):
+        """The round that is due after an epoch, if there is one."""
+        if epoch in self._due and not self._budget.met(self._keep):
+            place = self._due.index(epoch) + 1
+            self._round(expected_share(self._budget.target, place, len(self._due)))
 
     def _share(self, kind: str) -> float:
         whole = self._cost.everything()

@@ -56,11 +56,21 @@ def ancestors(graph: Graph, group: tuple[SlicedWeight, ...], inside: set[int]) -
 
 
 def densely_connected(graph: Graph) -> np.ndarray:
-    """Per channel set, whether it is concatenated again and again, as the outputs of a dense block are."""
+    """Per channel set, whether it belongs to a dense block: it is concatenated again and again, or stands beside such a set
+    (the last layer of a block is concatenated once).
+    """
+    joined = [
+        np.unique(graph.sets.set_of[call.ids_out[0]])
+        for call in graph.calls
+        if isinstance(find_rule(call.operation), Concatenate)
+    ]
     times = np.zeros(len(graph.sets), dtype=int)
-    for call in graph.calls:
-        if isinstance(find_rule(call.operation), Concatenate):
-            times[np.unique(graph.sets.set_of[call.ids_out[0]])] += 1
+    for sets in joined:
+        times[sets] += 1
+    dense = (times >= 2) & graph.prunable
+    for sets in joined:
+        if dense[sets].any():
+            times[sets] = 2
     return (times >= 2) & graph.prunable
 
 

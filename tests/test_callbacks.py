@@ -1,0 +1,248 @@
+"""Pruning while training: the target, its schedule, and that masks survive what people do with `fit`."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+from random_models import randomize
+from test_graph import conv, run
+
+import kprune
+from kprune.schedules import EpochSchedule
+from kprune.zeros import masked_sets
+
+layers = keras.layers
+
+
+def build():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.ReLU()(layers.BatchNormalization(name="bn0")(conv(inputs, 12, "stem", use_bias=False)))
+    y = layers.Activation("sigmoid")(layers.BatchNormalization(name="bn1")(conv(x, 16, "middle")))
+    x = layers.Add()([x, conv(y, 12, "end")])
+    return randomize(keras.Model(inputs, layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(x))))
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(48, 8, 8, 3)).astype("float32"), rng.integers(0, 3, 48)
+
+
+def compiled(optimizer="adam", model=None, **options):
+    model = model or build()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"], **options)
+    return model
+
+
+def fit(model, data, callback=None, epochs=3, extra=(), **options):
+    callbacks = [*([callback] if callback else []), *extra]
+    return model.fit(*data, epochs=epochs, batch_size=16, verbose=0, callbacks=callbacks, **options)
+
+
+def pruning(target=0.5, **options):
+    return kprune.SimilarityPruning(target, **options)
+
+
+def assert_masked(model, callback, data):
+    """What the callback masked is zero in the weights, and the stripped model computes the same and costs what it should."""
+    small = kprune.strip(model)
+    np.testing.assert_allclose(run(small, data[0]), run(model, data[0]), rtol=2e-3, atol=2e-3)
+    assert kprune.model_cost(small).flops == callback.plan.flops[1]
+    assert callback.plan.flops[1] <= 0.5 * callback.plan.flops[0]
+
+
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.05, momentum=0.9, weight_decay=1e-2),
+    "adamw": lambda: keras.optimizers.AdamW(1e-2),
+    "ema": lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9),
+    "ema_overwrites": lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_overwrite_frequency=2),
+    "accumulation": lambda: keras.optimizers.Adam(1e-2, gradient_accumulation_steps=2),
+    "loss_scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-2)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_target_is_met_and_masks_hold_with_every_optimizer(data, name):
+    model, callback = compiled(OPTIMIZERS[name]()), pruning()
+    fit(model, data, callback)
+    assert_masked(model, callback, data)
+
+
+@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"steps_per_execution": 3}, {"jit_compile": False}])
+def test_masks_hold_however_the_step_is_run(data, options):
+    if options.get("steps_per_execution") and keras.backend.backend() == "torch":
+        pytest.skip("Keras runs one step at a time on PyTorch")
+    model, callback = compiled(**options), pruning()
+    fit(model, data, callback)
+    assert_masked(model, callback, data)
+
+
+def test_mixed_precision(data):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model, callback = compiled(), pruning()
+        fit(model, data, callback)
+        assert_masked(model, callback, data)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_the_target_is_reached_after_two_thirds_and_the_rest_fine_tunes(data):
+    model = compiled()
+    history = fit(model, data, pruning(), epochs=6).history["pruned_flops"]
+    assert history[0] == 0 < history[1] < 0.5 <= history[4] == history[5]
+
+
+def test_progress_is_at_least_linear(data):
+    callback = pruning(0.6, until_epoch=6)
+    history = fit(compiled(), data, callback, epochs=6).history["pruned_flops"]
+    assert all(share >= 0.6 * epoch / 6 - 1e-9 for epoch, share in enumerate(history))
+    assert callback.plan.flops[1] <= 0.4 * callback.plan.flops[0]
+
+
+@pytest.mark.parametrize(
+    "options, epochs, rounds",
+    [
+        ({}, 6, [0, 1, 2, 3]),
+        ({"until_epoch": 2}, 6, [0, 1]),
+        ({"start_epoch": 2}, 6, [2, 3]),
+        ({"every_epochs": 2, "until_epoch": 5}, 6, [0, 2, 4]),
+        ({}, 1, [0]),
+    ],
+)
+def test_schedule(options, epochs, rounds):
+    assert EpochSchedule(**options).rounds(0, epochs) == rounds
+
+
+@pytest.mark.parametrize("options", [{"start_epoch": -1}, {"every_epochs": 0}, {"until_epoch": 1.5}, {"start_epoch": 3, "until_epoch": 2}])
+def test_wrong_schedules_are_refused(options):
+    with pytest.raises(kprune.OptionError, match="To mend"):
+        kprune.SimilarityPruning(0.5, **options)
+
+
+def test_a_second_fit_without_the_callback_keeps_the_masks(data):
+    model, callback = compiled(), pruning()
+    fit(model, data, callback)
+    fit(model, data)
+    assert_masked(model, callback, data)
+
+
+def test_a_second_fit_with_the_callback_goes_on_from_the_masks(data):
+    model, callback = compiled(), pruning(0.5, until_epoch=4)
+    fit(model, data, callback, epochs=2)
+    first = callback.plan
+    fit(model, data, callback, epochs=4, initial_epoch=2)
+    for before, after in zip(first.layers, callback.plan.layers, strict=True):
+        assert set(after.keep) <= set(before.keep)
+    assert_masked(model, callback, data)
+
+
+def test_validation_data_sees_the_masked_model(data):
+    model, callback = compiled(), pruning()
+    history = fit(model, data, callback, validation_data=data).history
+    assert history["val_loss"][-1] == pytest.approx(model.evaluate(*data, verbose=0)[0], rel=1e-3)
+
+
+def test_a_run_that_ends_early_says_how_far_it_came(data, caplog):
+    model, callback = compiled(), pruning(0.6, until_epoch=6)
+    stop = keras.callbacks.EarlyStopping("loss", patience=0, min_delta=100.0)
+    with caplog.at_level(logging.WARNING, "kprune"):
+        fit(model, data, callback, epochs=6, extra=[stop])
+    assert "Training ended before the target" in caplog.text and "60.00 %" in caplog.text
+    assert 0 < 1 - callback.plan.flops[1] / callback.plan.flops[0] < 0.6
+
+
+def test_a_checkpoint_strips_after_it_is_loaded(data, tmp_path):
+    model, callback = compiled(), pruning()
+    fit(model, data, callback, extra=[keras.callbacks.ModelCheckpoint(tmp_path / "c.keras")])
+    loaded = keras.models.load_model(tmp_path / "c.keras")
+    np.testing.assert_allclose(run(kprune.strip(loaded), data[0]), run(model, data[0]), atol=1e-4)
+    assert kprune.model_cost(kprune.strip(loaded)).flops == callback.plan.flops[1]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_weights_put_back_by_early_stopping_keep_the_masks_of_their_epoch(data, order):
+    model, callback = compiled(), pruning(0.6, until_epoch=4)
+    stop = keras.callbacks.EarlyStopping("pruned_flops", mode="min", patience=2, restore_best_weights=True, start_from_epoch=1)
+    fit(model, data, epochs=6, extra=[callback, stop][::order])
+    small = kprune.strip(model)
+    assert 0 < 1 - callback.plan.flops[1] / callback.plan.flops[0] < 0.6
+    assert kprune.model_cost(small).flops == callback.plan.flops[1]
+    np.testing.assert_allclose(run(small, data[0]), run(model, data[0]), atol=1e-4)
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAfter(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.last = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.last:
+            raise Killed
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("until", [4, None])
+def test_a_killed_run_resumes_with_the_same_masks(data, tmp_path, order, until):
+    def run_once(folder, extra=()):
+        keras.utils.set_random_seed(3)
+        model, callback = compiled(), pruning(0.5, until_epoch=until)
+        backup = keras.callbacks.BackupAndRestore(folder)
+        fit(model, data, epochs=6, extra=[*[callback, backup][::order], *extra], shuffle=False)
+        return model, callback
+
+    whole, expected = run_once(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run_once(tmp_path / "killed", [KillAfter(2)])
+    resumed, callback = run_once(tmp_path / "killed")
+    assert [e.keep for e in callback.plan.layers] == [e.keep for e in expected.plan.layers]
+    np.testing.assert_allclose(run(resumed, data[0]), run(whole, data[0]), rtol=1e-3, atol=1e-3)
+
+
+def test_the_model_is_the_users_own_and_saves_without_kprune(data, tmp_path):
+    model = compiled()
+    before = [id(v) for v in model.weights]
+    fit(model, data, pruning())
+    assert [id(v) for v in model.weights] == before
+    model.save(tmp_path / "m.keras")
+    assert "kprune" not in str(keras.models.load_model(tmp_path / "m.keras").get_config())
+
+
+def test_a_constraint_of_the_users_goes_on_working(data):
+    model = build()
+    model.get_layer("middle").kernel.constraint = keras.constraints.MaxNorm(0.3, axis=[0, 1, 2])
+    callback = pruning()
+    fit(compiled(model=model), data, callback)
+    kernel = keras.ops.convert_to_numpy(model.get_layer("middle").kernel)
+    assert np.sqrt(np.square(kernel).sum((0, 1, 2))).max() <= 0.3 + 1e-5
+    assert_masked(model, callback, data)
+
+
+def test_limits_and_parameters_as_a_target(data):
+    callback = kprune.SimilarityPruning(target_params=0.4, limits=kprune.Limits(exclude="middle"))
+    fit(compiled(), data, callback)
+    assert callback.plan.params[1] <= 0.6 * callback.plan.params[0]
+    assert next(e for e in callback.plan.layers if e.path == "middle").rate == 0
+
+
+def test_an_unreachable_target_is_refused_before_the_first_step(data):
+    model = compiled()
+    before = model.get_weights()
+    with pytest.raises(kprune.TargetError, match="at most"):
+        fit(model, data, pruning(0.5, limits=kprune.Limits(min_channels=11)))
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_masks_are_read_from_whole_zeros_only():
+    model = build()
+    kernel, bias = model.get_layer("middle").get_weights()
+    kernel[..., 4] = 0
+    model.get_layer("middle").set_weights([kernel, bias])
+    assert not masked_sets(kprune.graph.trace(model)).any()  # its reader still has weights for it
