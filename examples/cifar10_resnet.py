@@ -2,7 +2,8 @@
 
     python examples/cifar10_resnet.py --weights=resnet20_cifar10.npz --depth=20 --target_flops=0.5 --epochs=2
 
-The weights are arrays in PyTorch order (see `cifar_resnet.load_npz`), or any `.keras` file with the same input and classes.
+The weights are arrays in PyTorch order (see `cifar_resnet.load_npz`), or any `.keras` file with the same input and
+classes.
 """
 
 import json
@@ -10,16 +11,18 @@ import pathlib
 
 import keras
 from absl import app, flags
-from cifar10_data import load_cifar10, training_dataset
-from cifar_resnet import build_resnet, load_npz
 
 import kprune
+from cifar10_data import load_cifar10, training_dataset
+from cifar_resnet import build_resnet, load_npz
 
 FLAGS = flags.FLAGS
 if "weights" not in FLAGS:  # a test may import this module and tools in one process
     flags.DEFINE_string("weights", None, "Trained weights: an .npz in PyTorch order, or a .keras file.", required=True)
     flags.DEFINE_integer("depth", 20, "Depth of the network, for .npz files: 20, 32, 44, 56 or 110.")
-    flags.DEFINE_string("data_dir", None, "A folder of tensorflow-datasets, or an .npz with JPEG files; none: download.")
+    flags.DEFINE_string(
+        "data_dir", None, "A folder of tensorflow-datasets, or an .npz with JPEG files; none: download."
+    )
     flags.DEFINE_float("target_flops", 0.5, "Share of the FLOPs (multiply-accumulates) to remove.")
     flags.DEFINE_string("criterion", "similarity", "What chooses the filters: similarity, l1, random, ...")
     flags.DEFINE_integer("recalibrate", 0, "Recalibrate BatchNorm on so many training images; 0: not at all.")
@@ -74,7 +77,12 @@ def export_and_time(models, folder, images):
     }
     timings = kprune.benchmark_tflite(*(export.path for export in exports.values()))
     return {
-        name: {"bytes": export.size_bytes, "median_ms": timing.median_ms, "p10_ms": timing.p10_ms, "p90_ms": timing.p90_ms}
+        name: {
+            "bytes": export.size_bytes,
+            "median_ms": timing.median_ms,
+            "p10_ms": timing.p10_ms,
+            "p90_ms": timing.p90_ms,
+        }
         for (name, export), timing in zip(exports.items(), timings, strict=True)
     }
 
@@ -88,7 +96,9 @@ def main(_):
     x_test, y_test = x_test[: FLAGS.test_images].astype("float32"), y_test[: FLAGS.test_images]
 
     model = load_network(FLAGS.weights, FLAGS.depth)
-    result = {name: FLAGS[name].value for name in ("depth", "criterion", "target_flops", "epochs", "learning_rate", "seed")}
+    result = {
+        name: FLAGS[name].value for name in ("depth", "criterion", "target_flops", "epochs", "learning_rate", "seed")
+    }
     result["accuracy_before"] = accuracy(model, x_test, y_test)
     print(f"{model.name}: {result['accuracy_before']:.2%}, {kprune.model_cost(model)}", flush=True)
 

@@ -22,7 +22,8 @@ def build_resnet(depth, widths=(16, 32, 64), inner=None, classes=10):
 
     Args:
       depth: number of weighted layers, `6 n + 2`: 20, 32, 44, 56, 110.
-      widths: channels of the residual stream in the three stages. They may stay or grow from stage to stage, by any number.
+      widths: channels of the residual stream in the three stages. They may stay or grow from stage to stage, by any
+        number.
       inner: channels of the first conv of each block, one number per stage; `widths` when None.
       classes: number of logits.
 

@@ -16,7 +16,8 @@ def load_digits_images(seed=0):
       seed: chooses the test images; every digit has the same share of them as of the whole.
 
     Returns:
-      `(x_train, y_train), (x_test, y_test)`: images `[n, 8, 8, 1]` float32 in 0..1, 1,437 and 360, and labels `[n]` int64.
+      `(x_train, y_train), (x_test, y_test)`: images `[n, 8, 8, 1]` float32 in 0..1, 1,437 and 360, and labels `[n]`
+        int64.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

@@ -1,15 +1,15 @@
 """The whole way on a small scale: train, prune while training, strip, fine-tune, export, run and time the files.
 
-    python examples/digits_demo.py --output=results/digits_demo
+python examples/digits_demo.py --output=results/digits_demo
 """
 
 import pathlib
 
 import keras
 from absl import app, flags
-from digits_data import build_digits_resnet, load_digits_images, train_digits
 
 import kprune
+from digits_data import build_digits_resnet, load_digits_images, train_digits
 from kprune.plots import plot_run
 from kprune.report import Measurement, Report
 
@@ -32,7 +32,13 @@ def measure(name, model, path, quantize, train_images, test, runs_of):
     runs_of[path] = name
     accuracy = float((kprune.run_tflite(path, images).argmax(-1) == labels).mean())
     cost = kprune.model_cost(model)
-    return {"name": name, "accuracy": accuracy, "flops": cost.flops, "params": cost.params, "size_bytes": export.size_bytes}
+    return {
+        "name": name,
+        "accuracy": accuracy,
+        "flops": cost.flops,
+        "params": cost.params,
+        "size_bytes": export.size_bytes,
+    }
 
 
 def prune_and_tune(model, train, test, epochs, tuning_epochs, target):
@@ -77,7 +83,9 @@ def main(_):
     timings = kprune.benchmark_tflite(*names, runs=FLAGS.timing_runs)
     for row, timing in zip(rows, timings, strict=True):
         row.update(median_ms=timing.median_ms, p10_ms=timing.p10_ms, p90_ms=timing.p90_ms)
-    report = Report([Measurement(**row) for row in sorted(rows, key=lambda row: row["name"].split(", ")[1])], plan, history)
+    report = Report(
+        [Measurement(**row) for row in sorted(rows, key=lambda row: row["name"].split(", ")[1])], plan, history
+    )
     print(report.table())
     for name in ("report.md", "report.json"):
         report.save(folder / name)

@@ -146,8 +146,8 @@ def strip(model):
     pruning go. A channel that holds a constant other than zero stays, unless no reader listens to it.
 
     Args:
-      model: a built functional or Sequential `keras.Model`, after `SimilarityPruning` or `mode="soft"`, or any other that
-        has zeros; never changed.
+      model: a built functional or Sequential `keras.Model`, after `SimilarityPruning` or `mode="soft"`, or any
+        other that has zeros; never changed.
 
     Returns:
       The smaller, plain `keras.Model`.

@@ -124,7 +124,7 @@ def merge_factors(graph: Graph, criterion, keep: np.ndarray) -> dict[str, list[t
 
 
 def handed_on(graph: Graph, plan: Plan) -> dict[int, np.ndarray]:
-    """The reader kernels once the outgoing weights of removed filters are added to those of the filters that stand in for
+    """The reader kernels once the outgoing weights of removed filters are added to those of filters that stand in for
     them (the network that Wu 2023, Eq. 5, speaks of).
 
     Args:

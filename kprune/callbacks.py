@@ -23,9 +23,9 @@ logger = logging.getLogger("kprune")
 class SimilarityPruning(keras.callbacks.Callback):
     """Algorithm 1 of Wu 2023, soft: between epochs it masks the filters that others make redundant.
 
-    It works on the compiled model that `fit` trains: masked weights are held at zero by constraints on the variables, which
-    cost no time and are not saved with the model. `kprune.strip` then removes them. The masks are read back from the zeros in
-    the weights when training begins, so a run that was killed goes on where it stood.
+    It works on the compiled model that `fit` trains: masked weights are held at zero by constraints on the
+    variables, which cost no time and are not saved with the model. `kprune.strip` then removes them. The masks are
+    read back from the zeros in the weights when training begins, so a run that was killed goes on where it stood.
 
     Args:
       target_flops: the share of the FLOPs to remove, between 0 and 1; reached after `until_epoch` epochs.
@@ -65,7 +65,9 @@ class SimilarityPruning(keras.callbacks.Callback):
         self.criterion = criterion or Similarity()
         if not isinstance(self.criterion, Similarity):
             raise ModelError(
-                f"criterion is {criterion!r}.", "A kprune.criteria.Similarity.", "Use kprune.prune_model for other criteria."
+                f"criterion is {criterion!r}.",
+                "A kprune.criteria.Similarity.",
+                "Use kprune.prune_model for other criteria.",
             )
         self.schedule = EpochSchedule(start_epoch, every_epochs, until_epoch)
         self.limits = limits
@@ -87,7 +89,7 @@ class SimilarityPruning(keras.callbacks.Callback):
         self._keep, self._ratio = None, self.criterion.ratio
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Prunes what the epoch before made due, so that what is checked and saved at the end of an epoch is what was trained.
+        """Prunes what the epoch before made due, so that what is saved at the end of an epoch is what was trained.
 
         At the first epoch, reads the masks from the zeros in the weights (a resumed run has some).
         """

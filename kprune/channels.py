@@ -1,8 +1,8 @@
 """Channel ids: integers that flow through a graph, are tied by union-find into channel sets, or frozen with a reason.
 
-The ids of a tensor are an integer array of the tensor's rank whose every dimension is either 1 (the id does not depend on
-that axis; the batch axis always) or the tensor's own size. The output of a Conv2D with 16 filters has ids of shape
-`(1, 1, 1, 16)`, and after `Flatten` of a 4x4 map `(1, 256)`.
+The ids of a tensor are an integer array of the tensor's rank whose every dimension is either 1 (the id does not
+depend on that axis; the batch axis always) or the tensor's own size. The output of a Conv2D with 16 filters has ids
+of shape `(1, 1, 1, 16)`, and after `Flatten` of a 4x4 map `(1, 256)`.
 """
 
 from dataclasses import dataclass

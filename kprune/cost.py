@@ -1,4 +1,4 @@
-"""What a model costs under a decision: FLOPs (multiply-accumulates of conv and dense layers, batch 1), parameters, memory."""
+"""What a model costs under a decision: FLOPs (multiply-accumulates, batch 1), parameters, activation memory."""
 
 import math
 from dataclasses import dataclass, field

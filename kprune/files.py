@@ -24,10 +24,14 @@ def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool
     """
     path = pathlib.Path(path)
     if not path.parent.is_dir():
-        raise ExportError(f"The folder {path.parent} of {path.name} does not exist.", "An existing folder.", "Create it first.")
+        raise ExportError(
+            f"The folder {path.parent} of {path.name} does not exist.", "An existing folder.", "Create it first."
+        )
     if path.exists() and (path.is_dir() or not overwrite):
         kind = "a folder" if path.is_dir() else "a file"
-        raise ExportError(f"{path} is already there, as {kind}.", "A new file name.", "Choose another, or remove it first.")
+        raise ExportError(
+            f"{path} is already there, as {kind}.", "A new file name.", "Choose another, or remove it first."
+        )
     handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = pathlib.Path(name)
@@ -35,7 +39,11 @@ def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise ExportError(f"{path} could not be written: {error}.", "A writable disk with room.", "Free room, or choose another folder.") from error
+        raise ExportError(
+            f"{path} could not be written: {error}.",
+            "A writable disk with room.",
+            "Free room, or choose another folder.",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     return path

@@ -220,9 +220,7 @@ def trace(model) -> Graph:
     """
     function = _keras.functional(model)
     tracer = Tracer()
-    inputs = [
-        Tensor(tracer.channels.frozen(len(x.shape), INPUT_REASON), next(tracer.places)) for x in function.inputs
-    ]
+    inputs = [Tensor(tracer.channels.frozen(len(x.shape), INPUT_REASON), next(tracer.places)) for x in function.inputs]
     outputs = tracer.run(function, inputs)
     for tensor in outputs:
         tracer.channels.freeze(tensor.ids, OUTPUT_REASON)

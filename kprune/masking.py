@@ -10,8 +10,8 @@ from kprune.graph import Graph, SlicedWeight
 def weight_mask(weight: SlicedWeight, keep: np.ndarray) -> np.ndarray:
     """Which elements of a weight stay: the product over its axes, size 1 where an axis is not sliced.
 
-    A removed channel is zero where it is made *and* where it is read, so that no constant (a BatchNorm beta, an activation
-    with f(0) != 0) ever reaches a reader, and masked equals removed whatever lies between.
+    A removed channel is zero where it is made *and* where it is read, so that no constant (a BatchNorm beta, an
+    activation with f(0) != 0) ever reaches a reader, and masked equals removed whatever lies between.
     """
     rank = len(weight.shape)
     mask = np.ones((1,) * rank, dtype=bool)
@@ -60,7 +60,7 @@ def unpack(packed: dict) -> np.ndarray:
 
 @keras.saving.register_keras_serializable("kprune")
 class MaskedLayer(keras.layers.Wrapper):
-    """A layer some of whose weights are held at zero. It costs nothing in the forward pass: the zeros are in the weights.
+    """A layer some of whose weights are held at zero. It costs no time in a forward pass: the zeros are in the weights.
 
     Args:
       layer: the wrapped layer.

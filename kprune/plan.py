@@ -116,7 +116,9 @@ class Plan:
         except OSError as error:
             raise PlanError(f"{path} cannot be read: {error}.", "A plan file.", "Check the path.") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise PlanError(f"{path} is not JSON: {error}.", "A file written by Plan.save.", "Save it again.") from error
+            raise PlanError(
+                f"{path} is not JSON: {error}.", "A file written by Plan.save.", "Save it again."
+            ) from error
 
     @classmethod
     def from_dict(cls, data: dict) -> "Plan":

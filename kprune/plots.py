@@ -43,7 +43,9 @@ def draw_layers(axes, plan: Plan):
     axes.barh(names, kept, color=KEPT, label="kept")
     axes.barh(names, gone, left=kept, color=REMOVED, hatch="///", edgecolor="white", label="removed")
     for place, entry in enumerate(layers):
-        axes.annotate(f"{entry.rate:.0%}", (entry.filters, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.annotate(
+            f"{entry.rate:.0%}", (entry.filters, place), (3, 0), textcoords="offset points", va="center", fontsize=8
+        )
     axes.invert_yaxis()
     axes.margins(x=0.1)
     axes.set_xlabel("channels")

@@ -8,7 +8,7 @@ from kprune.errors import OptionError
 
 @dataclass(frozen=True)
 class EpochSchedule:
-    """Prunes after every `every_epochs`-th epoch from `start_epoch` on; the target is due when `until_epoch` epochs are over.
+    """Prunes after every `every_epochs`-th epoch from `start_epoch` on; the target is due after `until_epoch` epochs.
 
     Args:
       start_epoch: the first epoch, from 0, after which filters may go.
@@ -29,7 +29,9 @@ class EpochSchedule:
             if name == "until_epoch" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise OptionError(f"{name} is {value!r}.", f"A whole number of at least {least}.", f"Pass {name}={least}.")
+                raise OptionError(
+                    f"{name} is {value!r}.", f"A whole number of at least {least}.", f"Pass {name}={least}."
+                )
         if self.until_epoch is not None and self.until_epoch <= self.start_epoch:
             raise OptionError(
                 f"until_epoch={self.until_epoch} leaves no round after start_epoch={self.start_epoch}.",

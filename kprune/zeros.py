@@ -1,4 +1,4 @@
-"""Which channels a model's own weights have silenced: what `strip` removes, and what a resumed run reads its masks from."""
+"""Which channels a model's own weights silence: what `strip` removes, and what a resumed run reads its masks from."""
 
 import numpy as np
 

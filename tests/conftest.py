@@ -18,7 +18,7 @@ def _seed():
 
 @pytest.fixture(scope="session")
 def shared():
-    """The folder with `models/` and `data/`: KPRUNE_SHARED, or `shared` beside the repository. Skips where it is missing."""
+    """The folder with `models/` and `data/`: KPRUNE_SHARED, or `shared` beside the repository; else skips."""
     folder = pathlib.Path(os.environ.get("KPRUNE_SHARED", ROOT.parent / "shared"))
     if not (folder / "models").is_dir() or not (folder / "data").is_dir():
         pytest.skip("needs trained networks and CIFAR-10: set KPRUNE_SHARED to the folder that has models/ and data/")

@@ -42,8 +42,15 @@ class Builder:
     def conv(self):
         x = self.pick()
         stride, dilation = self.draw(st.sampled_from([(1, 1), (2, 1), (1, 2)]))
-        options = {"strides": stride, "dilation_rate": dilation, "padding": "same", "use_bias": self.draw(st.booleans())}
-        return layers.Conv2D(self.width(), self.draw(st.sampled_from([1, 3])), activation=self.activation(), **options)(x)
+        options = {
+            "strides": stride,
+            "dilation_rate": dilation,
+            "padding": "same",
+            "use_bias": self.draw(st.booleans()),
+        }
+        return layers.Conv2D(self.width(), self.draw(st.sampled_from([1, 3])), activation=self.activation(), **options)(
+            x
+        )
 
     def grouped(self):
         x = self.pick()

@@ -156,7 +156,9 @@ def test_a_plan_survives_json_and_gives_the_same_model(model, data, tmp_path):
     plan.save(tmp_path / "plan.json")
     again = kprune.Plan.load(tmp_path / "plan.json")
     assert again == plan and json.loads((tmp_path / "plan.json").read_text())["schema"] == 1
-    np.testing.assert_array_equal(run(kprune.apply_plan(model, plan), data[0]), run(kprune.apply_plan(model, again), data[0]))
+    np.testing.assert_array_equal(
+        run(kprune.apply_plan(model, plan), data[0]), run(kprune.apply_plan(model, again), data[0])
+    )
 
 
 def test_a_plan_for_another_model_is_refused_with_the_difference(model):
@@ -166,7 +168,10 @@ def test_a_plan_for_another_model_is_refused_with_the_difference(model):
 
 
 def changed(plan, path, keep):
-    rows = tuple(kprune.plan.LayerPlan(e.path, e.filters, keep if e.path == path else tuple(range(e.filters))) for e in plan.layers)
+    rows = tuple(
+        kprune.plan.LayerPlan(e.path, e.filters, keep if e.path == path else tuple(range(e.filters)))
+        for e in plan.layers
+    )
     return kprune.Plan(rows)
 
 
@@ -229,7 +234,7 @@ def test_unknown_input_size_is_refused_for_flops_and_works_for_parameters():
     assert kprune.prune_model(model, target_params=0.4).count_params() <= 0.6 * model.count_params()
 
 
-# strip -----------------------------------------------------------------------------------------------------------------
+# strip ---------------------------------------------------------------------------------------------------------------
 
 
 def zero_filter(model, name, index, bias=0.0):
@@ -246,7 +251,8 @@ def two_convs(activation):
 
 
 @pytest.mark.parametrize(
-    "activation, bias, left", [("relu", 0.0, 7), ("relu", -1.0, 7), ("relu", 1.0, 8), ("sigmoid", 0.0, 8), ("tanh", 0.0, 7)]
+    "activation, bias, left",
+    [("relu", 0.0, 7), ("relu", -1.0, 7), ("relu", 1.0, 8), ("sigmoid", 0.0, 8), ("tanh", 0.0, 7)],
 )
 def test_strip_removes_exact_zeros_and_keeps_constants(data, activation, bias, left):
     model = two_convs(activation)
@@ -294,7 +300,7 @@ def test_strip_leaves_a_channel_in_a_layer_that_is_all_zero(data):
     np.testing.assert_allclose(run(small, data[0]), run(model, data[0]), atol=1e-6)
 
 
-# repairs ---------------------------------------------------------------------------------------------------------------
+# repairs -------------------------------------------------------------------------------------------------------------
 
 
 def test_compensation_restores_a_twin_exactly(data):
@@ -304,7 +310,10 @@ def test_compensation_restores_a_twin_exactly(data):
     bias[:] = 0
     model.get_layer("a").set_weights([kernel, bias])
     plan = kprune.plan_pruning(
-        model, 0.1, criterion=kprune.criteria.Similarity(3.0, 0.1, "cosine", compensate=True), limits=kprune.Limits(include="a")
+        model,
+        0.1,
+        criterion=kprune.criteria.Similarity(3.0, 0.1, "cosine", compensate=True),
+        limits=kprune.Limits(include="a"),
     )
     assert len(plan.layers[0].keep) == 7
     small = kprune.apply_plan(model, plan)
@@ -330,7 +339,7 @@ def test_recalibration_in_batches_pools_mean_and_variance(data):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-# structures ------------------------------------------------------------------------------------------------------------
+# structures ----------------------------------------------------------------------------------------------------------
 
 
 def test_stage_coupling_takes_the_same_rate_from_every_layer_of_a_stage():

@@ -151,7 +151,9 @@ def test_cost_of_the_small_model_is_what_the_plan_promised(model):
 
 def test_an_empty_plan_changes_nothing(model, images):
     plan = kprune.plan_pruning(model, 0.5)
-    everything = kprune.Plan(tuple(kprune.plan.LayerPlan(e.path, e.filters, tuple(range(e.filters))) for e in plan.layers))
+    everything = kprune.Plan(
+        tuple(kprune.plan.LayerPlan(e.path, e.filters, tuple(range(e.filters))) for e in plan.layers)
+    )
     same = kprune.apply_plan(model, everything)
     np.testing.assert_array_equal(run(same, images), run(model, images))
     assert [layer.name for layer in same.layers] == [layer.name for layer in model.layers]

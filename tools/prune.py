@@ -1,18 +1,21 @@
 """Prunes a Keras model file to a budget: writes the pruned model, the plan and a report.
 
-    python tools/prune.py --model=model.keras --target_flops=0.5 --output=pruned
+python tools/prune.py --model=model.keras --target_flops=0.5 --output=pruned
 """
 
 import pathlib
 
-import _cli
 from absl import flags
+
+import _cli
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "The Keras model file to prune.", required=True)
 flags.DEFINE_float("target_flops", None, "Share of the FLOPs (multiply-accumulates) to remove, 0..1.")
 flags.DEFINE_float("target_params", None, "Share of the parameters to remove, 0..1; instead of --target_flops.")
-flags.DEFINE_string("criterion", "similarity", "What chooses the filters: similarity, l1, l2, geometric_median, random.")
+flags.DEFINE_string(
+    "criterion", "similarity", "What chooses the filters: similarity, l1, l2, geometric_median, random."
+)
 flags.DEFINE_enum("coupling", "graph", ["graph", "stage"], "For similarity: judge channel sets, or whole stages.")
 flags.DEFINE_float("alpha", 1.0, "For similarity: larger prunes less in a round.")
 flags.DEFINE_float("ratio", 0.35, "For similarity: a filter similar to this share of its layer is redundant.")

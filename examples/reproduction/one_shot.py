@@ -32,7 +32,9 @@ RULES = {
     "random": "random",
 }
 FLAGS = flags.FLAGS
-flags.DEFINE_string("models", None, "Folder with resnet{20,32,44,56}_cifar10.npz and resnet20_cifar10_jpeg.npz.", required=True)
+flags.DEFINE_string(
+    "models", None, "Folder with resnet{20,32,44,56}_cifar10.npz and resnet20_cifar10_jpeg.npz.", required=True
+)
 flags.DEFINE_string("data", None, "cifar10_jpeg.npz.", required=True)
 flags.DEFINE_list("networks", ["20_jpeg", "20", "32", "44", "56"], "Depths; _jpeg: fine-tuned on JPEG images.")
 flags.DEFINE_list("targets", ["0.3", "0.5", "0.7"], "Shares of the FLOPs to remove.")

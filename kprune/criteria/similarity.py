@@ -74,7 +74,7 @@ def find_neighbours(distances: np.ndarray, alpha: float, closest: bool = False) 
 
 
 def guarded(order: np.ndarray, layers: list[tuple[np.ndarray, np.ndarray]], count: int) -> np.ndarray:
-    """Of channel sets in the order in which they would go, those that may: each must leave a kept set that is similar to
+    """Of channel sets in the order in which they would go, those that may: each must leave a kept set similar to
     it in some layer, and leave one to each set removed before it.
 
     Args:
@@ -113,11 +113,12 @@ class Similarity(Criterion):
 
     Args:
       alpha: a pair is similar when its distance is below `mu - alpha * sigma`; larger prunes less. Useful: 0.8..1.1.
-      ratio: a filter is redundant when it is similar to at least this share of the filters still kept. Useful: 0.25..0.4.
+      ratio: a filter is redundant when it is similar to at least this share of the filters still kept. Useful:
+        0.25..0.4.
       metric: "euclidean" (the paper), or "cosine".
       fold_bn: compares `gamma * W / sqrt(var + eps)` in the place of `W`.
-      guard: keeps a filter that the removed one is similar to; False is the paper's literal rule, which can remove a whole
-        cluster.
+      guard: keeps a filter that the removed one is similar to; False is the paper's literal rule, which can remove
+        a whole cluster.
       compensate: adds the outgoing weights of a removed filter to those of its nearest kept one, by the least-squares
         factor of the two (the network that the paper's Eq. 5 speaks of).
       coupling: "graph" judges each channel set by its counts summed over all layers that write it; "stage" is the

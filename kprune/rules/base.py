@@ -188,7 +188,7 @@ def apply_elementwise(function: Callable, values: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def is_elementwise(function: Callable) -> bool:
-    """Whether an activation treats each channel by itself; asked of the function, by changing one channel of a probe."""
+    """Whether an activation treats each channel by itself; found by changing one channel of a probe."""
     probe = np.linspace(-2.0, 2.0, 48, dtype="float32").reshape(1, 2, 3, 8)
     changed = probe.copy()
     changed[..., 3] += 0.37

@@ -171,5 +171,3 @@ class SeparableConvolution(Writer):
         spatial = tuple(range(depthwise.ndim - 2))
         middle = (np.any(depthwise != 0, axis=spatial) & ~silent[:, None]).reshape(-1)
         return np.any(pointwise != 0, axis=spatial)[middle].any(axis=0)
-
-

@@ -75,8 +75,8 @@ def require_reachable(budget: Budget, bounds: Bounds) -> float:
         reasons = sorted({r for r in graph.sets.reasons if r and not r.startswith("it is a model")})
         why = f" Frozen: {'; '.join(reasons[:5])}." if reasons else ""
         raise TargetError(
-            f"target_{budget.kind}={budget.target} cannot be reached in '{graph.model.name}': at most {reachable:.4f} of "
-            f"the {budget.kind} can be removed.{why}",
+            f"target_{budget.kind}={budget.target} cannot be reached in '{graph.model.name}': "
+            f"at most {reachable:.4f} of the {budget.kind} can be removed.{why}",
             f"A target of at most {np.floor(reachable * 1e4) / 1e4}.",
             "Lower the target, loosen the limits, or register rules for the layers that are frozen.",
             reachable,

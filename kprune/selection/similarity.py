@@ -114,7 +114,7 @@ class Comparison:
         return guarded(order, layers, len(self.graph.sets))
 
     def by_stages(self, views: list[View], ratio: float, free: np.ndarray) -> np.ndarray:
-        """`coupling="stage"`: each stage loses the smallest rate of its middle layers, in every layer (method 1.2.1)."""
+        """`coupling="stage"`: each stage loses the smallest rate of its middle layers, in every layer."""
         frequency, norms = self.pool(views)
         own = {}
         for view in views:
@@ -136,8 +136,8 @@ class Comparison:
         return going_sets[np.lexsort((going_sets, norms[going_sets], -frequency[going_sets]))]
 
     def candidates(self, keep: np.ndarray, bounds: Bounds, ratio: float) -> tuple[np.ndarray, float, str | None]:
-        """What goes in one round. Where nothing is redundant, `ratio` is relaxed by 10 % until something is; where nothing
-        is similar any more, the closest pair of each layer counts as similar.
+        """What goes in one round. Where nothing is redundant, `ratio` is relaxed by 10 % till something is; where
+        nothing is similar any more, the closest pair of each layer counts as similar.
 
         Returns:
           The channel sets in the order of their removal, the ratio used, and in words what was relaxed, or None.

@@ -1,4 +1,4 @@
-"""What the paper's rules for structures need of a graph: residual streams with their middle layers, and dense blocks."""
+"""What the rules for structures need of a graph: residual streams with their middle layers, and dense blocks."""
 
 from dataclasses import dataclass
 
@@ -56,7 +56,7 @@ def ancestors(graph: Graph, group: tuple[SlicedWeight, ...], inside: set[int]) -
 
 
 def densely_connected(graph: Graph) -> np.ndarray:
-    """Per channel set, whether it belongs to a dense block: it is concatenated again and again, or stands beside such a set
+    """Per channel set, whether it is of a dense block: it is concatenated again and again, or stands beside such a set
     (the last layer of a block is concatenated once).
     """
     joined = [
@@ -76,12 +76,16 @@ def densely_connected(graph: Graph) -> np.ndarray:
 
 def following_scale(graph: Graph) -> dict[str, np.ndarray]:
     """For each layer followed by a BatchNorm, `gamma / sqrt(var + eps)` per filter."""
-    reader = {call.inputs[0]: call for call in graph.calls if isinstance(call.operation, keras.layers.BatchNormalization)}
+    reader = {
+        call.inputs[0]: call for call in graph.calls if isinstance(call.operation, keras.layers.BatchNormalization)
+    }
     scales = {}
     for call in graph.calls:
         norm = reader.get(call.outputs[0]) if call.outputs else None
         if norm is not None:
-            own = {name: _keras.to_numpy(v).astype(float) for name, v in _keras.variables_by_name(norm.operation).items()}
+            own = {
+                name: _keras.to_numpy(v).astype(float) for name, v in _keras.variables_by_name(norm.operation).items()
+            }
             deviation = np.sqrt(own["moving_variance"] + norm.operation.epsilon)
             scales[call.path] = own.get("gamma", np.ones_like(deviation)) / deviation
     return scales

@@ -1,10 +1,10 @@
 import keras
 import numpy as np
 import pytest
-from cifar_resnet import build_resnet, load_npz
 from slow_similarity import redundant_filters
 
 import kprune
+from cifar_resnet import build_resnet, load_npz
 from kprune.criteria.similarity import find_neighbours, guarded, pairwise_distances
 
 Similarity = kprune.criteria.Similarity
@@ -13,7 +13,10 @@ Similarity = kprune.criteria.Similarity
 def clusters(sizes, seed=0, spread=0.01, weights=36):
     """A kernel whose filters lie in tight clusters."""
     rng = np.random.default_rng(seed)
-    rows = [centre + spread * rng.normal(size=(n, weights)) for n, centre in zip(sizes, rng.normal(size=(len(sizes), 1, weights)), strict=True)]
+    rows = [
+        centre + spread * rng.normal(size=(n, weights))
+        for n, centre in zip(sizes, rng.normal(size=(len(sizes), 1, weights)), strict=True)
+    ]
     return np.concatenate(rows).T.reshape(3, 3, -1, sum(sizes))
 
 
@@ -43,7 +46,9 @@ def test_literal_rule_equals_the_slow_transcription_on_trained_networks(shared, 
     model = build_resnet(depth)
     load_npz(model, shared / "models" / f"resnet{depth}_cifar10.npz")
     rule = Similarity(ratio=0.3, guard=False)
-    kernels = [keras.ops.convert_to_numpy(layer.kernel) for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    kernels = [
+        keras.ops.convert_to_numpy(layer.kernel) for layer in model.layers if isinstance(layer, keras.layers.Conv2D)
+    ]
     assert len(kernels) == depth - 1
     for kernel in kernels:
         assert rule.redundant(kernel).tolist() == redundant_filters(kernel, 1.0, 0.3)
@@ -80,7 +85,8 @@ def test_equal_filters_have_no_threshold_below_their_distance():
 
 
 @pytest.mark.parametrize(
-    "options", [{"alpha": -1}, {"alpha": float("nan")}, {"ratio": 0}, {"ratio": 2}, {"metric": "manhattan"}, {"coupling": "x"}]
+    "options",
+    [{"alpha": -1}, {"alpha": float("nan")}, {"ratio": 0}, {"ratio": 2}, {"metric": "manhattan"}, {"coupling": "x"}],
 )
 def test_wrong_options_are_refused(options):
     with pytest.raises(kprune.OptionError, match="Expected.*To mend"):

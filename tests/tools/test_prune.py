@@ -1,0 +1,59 @@
+"""The pruning script as a user runs it."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+from test_graph import build, residual
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def prune(folder, *arguments):
+    command = [sys.executable, str(ROOT / "tools" / "prune.py"), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    build(residual).save(tmp_path / "model.keras")
+    return tmp_path
+
+
+def test_it_writes_a_smaller_model_the_plan_and_a_report_and_replays_the_plan(folder):
+    done = prune(folder, "--model=model.keras", "--target_flops=0.4", "--exclude=stem", "--output=out")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads((folder / "out" / "plan.json").read_text())
+    assert plan["flops"][1] <= 0.6 * plan["flops"][0]
+    assert f"{plan['params'][1]:,}" in (folder / "out" / "report.md").read_text()
+    small = keras.models.load_model(folder / "out" / "model.keras")
+    assert small.count_params() == plan["params"][1]
+    again = prune(folder, "--model=model.keras", "--plan=out/plan.json", "--output=again")
+    assert again.returncode == 0
+    assert keras.models.load_model(folder / "again" / "model.keras").count_params() == small.count_params()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--model=missing.keras", "--target_flops=0.5"], "no model file"),
+        (["--model=model.keras", "--target_flops=7"], "between 0 and 1"),
+        (["--model=model.keras"], "target_flops"),
+        (["--model=model.keras", "--target_flops=0.5", "--tarjet=3"], "tarjet"),
+        (["--model=model.keras", "--target_flops=0.5", "--criterion=l1", "--alpha=2"], "--alpha is for"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(folder, arguments, message):
+    done = prune(folder, *arguments)
+    assert done.returncode == 2 and message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and not (folder / "pruned" / "model.keras").exists()
+
+
+def test_help_names_every_flag(folder):
+    done = prune(folder, "--help")
+    assert all(f"--{name}" in done.stdout for name in ("model", "target_flops", "criterion", "exclude", "mode", "plan"))
