@@ -26,7 +26,7 @@ LEVELS = {
     "kprune.channels": 1,
     "kprune.rules": 2,
     "kprune.graph": 3,
-    "kprune.criteria": 3,
+    "kprune.criteria": 4,
     "kprune.cost": 4,
     "kprune.masking": 4,
     "kprune.zeros": 4,

@@ -48,6 +48,128 @@ def pruning(target=0.5, **options):
 def assert_masked(model, callback, data):
     """What the callback masked is zero, and the stripped model computes the same at the cost promised."""
     small = kprune.strip(model)
+    np.testing.assert_allclose(run(small, data[0]), run(model, data[0]), rtol=2e-3, atol=2e-3)
+    assert kprune.model_cost(small).flops == callback.plan.flops[1]
+    assert callback.plan.flops[1] <= 0.5 * callback.plan.flops[0]
+
+
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.05, momentum=0.9, weight_decay=1e-2),
+    "adamw": lambda: keras.optimizers.AdamW(1e-2),
+    "ema": lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9),
+    "ema_overwrites": lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_overwrite_frequency=2),
+    "accumulation": lambda: keras.optimizers.Adam(1e-2, gradient_accumulation_steps=2),
+    "loss_scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-2)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_target_is_met_and_masks_hold_with_every_optimizer(data, name):
+    model, callback = compiled(OPTIMIZERS[name]()), pruning()
+    fit(model, data, callback)
+    assert_masked(model, callback, data)
+
+
+@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"steps_per_execution": 3}, {"jit_compile": False}])
+def test_masks_hold_however_the_step_is_run(data, options):
+    if options.get("steps_per_execution") and keras.backend.backend() == "torch":
+        pytest.skip("Keras runs one step at a time on PyTorch")
+    model, callback = compiled(**options), pruning()
+    fit(model, data, callback)
+    assert_masked(model, callback, data)
+
+
+def test_mixed_precision(data):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model, callback = compiled(), pruning()
+        fit(model, data, callback)
+        assert_masked(model, callback, data)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_the_target_is_reached_after_two_thirds_and_the_rest_fine_tunes(data):
+    model = compiled()
+    history = fit(model, data, pruning(), epochs=6).history["pruned_flops"]
+    assert history[0] == 0 < history[1] < 0.5 <= history[4] == history[5]
+
+
+def test_progress_is_at_least_linear(data):
+    callback = pruning(0.6, until_epoch=6)
+    history = fit(compiled(), data, callback, epochs=6).history["pruned_flops"]
+    assert all(share >= 0.6 * epoch / 6 - 1e-9 for epoch, share in enumerate(history))
+    assert callback.plan.flops[1] <= 0.4 * callback.plan.flops[0]
+
+
+@pytest.mark.parametrize(
+    "options, epochs, rounds",
+    [
+        ({}, 6, [0, 1, 2, 3]),
+        ({"until_epoch": 2}, 6, [0, 1]),
+        ({"start_epoch": 2}, 6, [2, 3]),
+        ({"every_epochs": 2, "until_epoch": 5}, 6, [0, 2, 4]),
+        ({}, 1, [0]),
+    ],
+)
+def test_schedule(options, epochs, rounds):
+    assert EpochSchedule(**options).rounds(0, epochs) == rounds
+
+
+@pytest.mark.parametrize(
+    "options", [{"start_epoch": -1}, {"every_epochs": 0}, {"until_epoch": 1.5}, {"start_epoch": 3, "until_epoch": 2}]
+)
+def test_wrong_schedules_are_refused(options):
+    with pytest.raises(kprune.OptionError, match="To mend"):
+        kprune.SimilarityPruning(0.5, **options)
+
+
+def test_a_second_fit_without_the_callback_keeps_the_masks(data):
+    model, callback = compiled(), pruning()
+    fit(model, data, callback)
+    fit(model, data)
+    assert_masked(model, callback, data)
+
+
+def test_a_second_fit_with_the_callback_goes_on_from_the_masks(data):
+    model, callback = compiled(), pruning(0.5, until_epoch=4)
+    fit(model, data, callback, epochs=2)
+    first = callback.plan
+    fit(model, data, callback, epochs=4, initial_epoch=2)
+    for before, after in zip(first.layers, callback.plan.layers, strict=True):
+        assert set(after.keep) <= set(before.keep)
+    assert_masked(model, callback, data)
+
+
+def test_validation_data_sees_the_masked_model(data):
+    model, callback = compiled(), pruning()
+    history = fit(model, data, callback, validation_data=data).history
+    assert history["val_loss"][-1] == pytest.approx(model.evaluate(*data, verbose=0)[0], rel=1e-3)
+
+
+def test_a_run_that_ends_early_says_how_far_it_came(data, caplog):
+    model, callback = compiled(), pruning(0.6, until_epoch=6)
+    stop = keras.callbacks.EarlyStopping("loss", patience=0, min_delta=100.0)
+    with caplog.at_level(logging.WARNING, "kprune"):
+        fit(model, data, callback, epochs=6, extra=[stop])
+    assert "Training ended before the target" in caplog.text and "60.00 %" in caplog.text
+    assert 0 < 1 - callback.plan.flops[1] / callback.plan.flops[0] < 0.6
+
+
+def test_a_checkpoint_strips_after_it_is_loaded(data, tmp_path):
+    model, callback = compiled(), pruning()
+    fit(model, data, callback, extra=[keras.callbacks.ModelCheckpoint(tmp_path / "c.keras")])
+    loaded = keras.models.load_model(tmp_path / "c.keras")
+    np.testing.assert_allclose(run(kprune.strip(loaded), data[0]), run(model, data[0]), atol=1e-4)
+    assert kprune.model_cost(kprune.strip(loaded)).flops == callback.plan.flops[1]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_weights_put_back_by_early_stopping_keep_the_masks_of_their_epoch(data, order):
+    model, callback = compiled(), pruning(0.6, until_epoch=4)
+    stop = keras.callbacks.EarlyStopping("loss", mode="max", patience=1, restore_best_weights=True, start_from_epoch=1)
+    fit(model, data, epochs=6, extra=[callback, stop][::order])
+    small = kprune.strip(model)
     assert 0 < 1 - callback.plan.flops[1] / callback.plan.flops[0]
     assert kprune.model_cost(small).flops == callback.plan.flops[1]
     np.testing.assert_allclose(run(small, data[0]), run(model, data[0]), atol=1e-4)
