@@ -153,6 +153,7 @@ class SimilarityPruning(keras.callbacks.Callback):
     def _round(self, due: float):
         """Removes what is redundant, and more by a relaxed ratio where the schedule is behind."""
         keep, removed = self._keep, []
+        self._comparison.look_again()
         while True:
             order, self._ratio, relaxed = self._comparison.candidates(keep, self._bounds, self._ratio)
             keep, went = remove_until(self._budget, keep, order)

@@ -53,6 +53,7 @@ def target_is_met(plan, model):
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES <= 25, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), target=st.floats(0.05, 0.9), name=st.sampled_from(sorted(CRITERIA)))
 def test_random_graph(data, target, name):
+    keras.backend.clear_session()  # else names and graphs of all examples pile up
     model = random_model(data.draw)
     images = np.random.default_rng(1).normal(size=(2, *model.input_shape[1:])).astype("float32")
     before = outputs(model, images)

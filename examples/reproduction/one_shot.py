@@ -20,13 +20,13 @@ from cifar10_resnet import accuracy, load_network  # noqa: E402
 
 S = kprune.criteria.Similarity
 RULES = {
-    "similarity, graph": S(ratio=0.3),
-    "similarity, stage": S(ratio=0.3, coupling="stage"),
-    "similarity, graph, literal": S(ratio=0.3, guard=False),
-    "similarity, stage, literal": S(ratio=0.3, coupling="stage", guard=False),
-    "similarity, graph, merged": S(ratio=0.3, compensate=True),
-    "similarity, graph, cosine": S(ratio=0.3, metric="cosine"),
-    "similarity, graph, BatchNorm folded": S(ratio=0.3, fold_bn=True),
+    "similarity graph": S(ratio=0.3),
+    "similarity stage": S(ratio=0.3, coupling="stage"),
+    "similarity graph literal": S(ratio=0.3, guard=False),
+    "similarity stage literal": S(ratio=0.3, coupling="stage", guard=False),
+    "similarity graph merged": S(ratio=0.3, compensate=True),
+    "similarity graph cosine": S(ratio=0.3, metric="cosine"),
+    "similarity graph BatchNorm folded": S(ratio=0.3, fold_bn=True),
     "l1": "l1",
     "geometric_median": "geometric_median",
     "random": "random",
@@ -38,6 +38,7 @@ flags.DEFINE_string(
 flags.DEFINE_string("data", None, "cifar10_jpeg.npz.", required=True)
 flags.DEFINE_list("networks", ["20_jpeg", "20", "32", "44", "56"], "Depths; _jpeg: fine-tuned on JPEG images.")
 flags.DEFINE_list("targets", ["0.3", "0.5", "0.7"], "Shares of the FLOPs to remove.")
+flags.DEFINE_list("rules", list(RULES), "Which rules.")
 flags.DEFINE_integer("images", 2000, "Test images.")
 flags.DEFINE_integer("calibration", 1024, "Training images for BatchNorm.")
 flags.DEFINE_string("results", "results/one_shot.jsonl", "Where rows are added as they come.")
@@ -55,7 +56,8 @@ def main(_):
         model = load_network(pathlib.Path(FLAGS.models) / name, int(depth))
         before = accuracy(model, x, y)
         for target in map(float, FLAGS.targets):
-            for rule, criterion in RULES.items():
+            for rule in FLAGS.rules:
+                criterion = RULES[rule]
                 plan = kprune.plan_pruning(model, target, criterion=criterion)
                 small = kprune.apply_plan(model, plan)
                 row = {

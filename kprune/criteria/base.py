@@ -78,13 +78,12 @@ def get_criterion(criterion) -> Criterion:
     raise OptionError(f"criterion is {criterion!r}.", "A name or a Criterion object.", f"Names: {criteria.names()}.")
 
 
-def filter_matrix(weight: SlicedWeight, keep: np.ndarray, value: np.ndarray | None = None) -> np.ndarray:
+def filter_matrix(weight: SlicedWeight, keep: np.ndarray) -> np.ndarray:
     """The kept filters of one kernel as rows, over the input channels still kept.
 
     Args:
       weight: the kernel of a writer.
       keep: one boolean per channel set.
-      value: the kernel, if it is at hand.
 
     Returns:
       float64 `[kept filters, weights]`.
@@ -92,18 +91,27 @@ def filter_matrix(weight: SlicedWeight, keep: np.ndarray, value: np.ndarray | No
     Raises:
       ModelError: the kernel holds NaN or infinity.
     """
-    return slice_matrix(weight, weight.writes, keep, value)
+    return slice_matrix(weight, weight.writes, keep)
 
 
-def slice_matrix(weight: SlicedWeight, axis: int, keep: np.ndarray, value: np.ndarray | None = None) -> np.ndarray:
-    """The kept slices of one kernel along any of its axes, as rows."""
-    value = weight.value() if value is None else value
+def slice_matrix(weight: SlicedWeight, axis: int, keep: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
+    """The kept slices of one kernel along any of its axes, as rows.
+
+    Args:
+      weight: the kernel.
+      axis: the axis whose slices become rows.
+      keep: one boolean per channel set, for that axis.
+      others: the same for the other axes; None: `keep`.
+    """
+    value = weight.value()
     if not np.isfinite(value).all():
         raise ModelError(
             f"The {weight.name} of '{weight.path}' holds NaN or infinity.",
             "Finite weights.",
             "Load weights from before the training diverged.",
         )
-    for index, mask in weight.masks(keep):
-        value = np.compress(mask, value, axis=index)
+    for index, sets in enumerate(weight.axes):
+        if sets is not None:
+            mask = (keep if index == axis or others is None else others)[sets]
+            value = value if mask.all() else np.compress(mask, value, axis=index)
     return np.moveaxis(value, axis, 0).reshape(value.shape[axis], -1).astype(np.float64)

@@ -18,15 +18,20 @@ def pairwise_distances(filters: np.ndarray, metric: str = "euclidean") -> np.nda
     Returns:
       float64 `[N, N]`, symmetric, zero on the diagonal.
     """
+    return distances_from_products(filters @ filters.T, metric)
+
+
+def distances_from_products(products: np.ndarray, metric: str = "euclidean") -> np.ndarray:
+    """The same from the inner products of all pairs, float64 `[N, N]`."""
+    squares = np.diagonal(products).copy()
     if metric == "cosine":
-        norms = np.linalg.norm(filters, axis=1, keepdims=True)
-        filters = filters / np.maximum(norms, np.finfo(float).tiny)
-    product = filters @ filters.T
-    squares = np.diagonal(product)
-    if metric == "cosine":
-        distances = 1.0 - product
+        norms = np.sqrt(np.maximum(squares, np.finfo(float).tiny))
+        distances = 1.0 - products / norms[:, None] / norms[None, :]
     else:
-        distances = np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2.0 * product, 0.0))
+        distances = -2.0 * products
+        distances += squares[:, None]
+        distances += squares[None, :]
+        np.sqrt(np.maximum(distances, 0.0, out=distances), out=distances)
     np.fill_diagonal(distances, 0.0)
     return distances
 

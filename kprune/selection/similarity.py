@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune.criteria.base import slice_matrix
-from kprune.criteria.similarity import Neighbours, Similarity, find_neighbours, guarded, pairwise_distances
+from kprune.criteria.similarity import Neighbours, Similarity, distances_from_products, find_neighbours, guarded
 from kprune.graph import Graph, SlicedWeight
 from kprune.selection.budget import Budget, remove_until, trim
 from kprune.selection.limits import Bounds
+from kprune.selection.products import Products
 from kprune.selection.structure import densely_connected, following_scale, stages
 
 RELAXATION = 0.9
+LITTLE = 0.005  # a round that removes less than this share counts as one that finds nothing
 logger = logging.getLogger("kprune")
 
 
@@ -43,16 +44,12 @@ class Round:
     relaxed: str | None = None
 
 
-def rows_by_set(matrix: np.ndarray, sets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Joins the rows of slices that go together (grouped convs, flattened maps) into one vector per channel set."""
-    order = np.argsort(sets, kind="stable")
-    unique, counts = np.unique(sets, return_counts=True)
-    if len(unique) == len(sets):
-        return matrix[order], unique
-    if (counts == counts[0]).all():
-        return matrix[order].reshape(len(unique), -1), unique
-    first = np.r_[0, np.cumsum(counts)[:-1]]
-    return np.add.reduceat(matrix[order], first, axis=0) / counts[:, None], unique
+def judged(graph: Graph) -> list[tuple[SlicedWeight, int, np.ndarray]]:
+    """What is compared: each writer's filters; in dense blocks, each reader's input slices. With it, which of them."""
+    dense = densely_connected(graph)
+    writers = [(w, w.writes, ~dense[w.axes[w.writes]]) for w in graph.writers]
+    readers = [(w, w.reads, dense[w.axes[w.reads]]) for w in graph.readers] if dense.any() else []
+    return [entry for entry in writers + readers if (entry[2] & graph.prunable[entry[0].axes[entry[1]]]).any()]
 
 
 class Comparison:
@@ -65,30 +62,24 @@ class Comparison:
 
     def __init__(self, graph: Graph, criterion: Similarity):
         self.graph, self.criterion = graph, criterion
-        self.dense = densely_connected(graph)
+        self.judged = judged(graph)
         self.stages = stages(graph) if criterion.coupling == "stage" else []
+        self.look_again()
 
-    def judged(self) -> list[tuple[SlicedWeight, int, np.ndarray]]:
-        """What is compared: each writer's filters; in dense blocks, each reader's input slices."""
-        writers = [(w, w.writes, ~self.dense[w.axes[w.writes]]) for w in self.graph.writers]
-        readers = [(w, w.reads, self.dense[w.axes[w.reads]]) for w in self.graph.readers] if self.dense.any() else []
-        able = self.graph.prunable
-        return [(w, axis, mask) for w, axis, mask in writers + readers if (mask & able[w.axes[axis]]).any()]
+    def look_again(self):
+        """Reads the weights anew, after they were trained."""
+        self.products = Products()
+        self.scales = following_scale(self.graph) if self.criterion.fold_bn else {}
 
     def views(self, keep: np.ndarray, closest: bool = False) -> list[View]:
         """The similarities of all layers at once, over what is kept."""
-        scales = following_scale(self.graph) if self.criterion.fold_bn else {}
         found = []
-        for weight, axis, mask in self.judged():
-            sets = weight.axes[axis]
-            kept = keep[sets]
-            matrix = slice_matrix(weight, axis, keep)
-            if axis == weight.writes and weight.path in scales:
-                matrix = matrix * scales[weight.path][kept][:, None]
-            rows, unique = rows_by_set(matrix[mask[kept]], sets[kept & mask])
-            distances = pairwise_distances(rows, self.criterion.metric)
+        for weight, axis, judged in self.judged:
+            scale = self.scales.get(weight.path) if axis == weight.writes else None
+            products, sets = self.products.of(weight, axis, keep, judged, scale)
+            distances = distances_from_products(products, self.criterion.metric)
             neighbours = find_neighbours(distances, self.criterion.alpha, closest)
-            found.append(View(weight, unique, neighbours, np.linalg.norm(rows, axis=1)))
+            found.append(View(weight, sets, neighbours, np.sqrt(np.maximum(np.diagonal(products), 0.0))))
         return found
 
     def pool(self, views: list[View]) -> tuple[np.ndarray, np.ndarray]:
@@ -176,6 +167,9 @@ def select_by_similarity(
             logger.info("round %d: %s", len(rounds) + 1, relaxed)
         keep, went = remove_until(budget, keep, order)
         removed.append(went)
-        rounds.append(Round(budget.removed(keep), int(len(went)), ratio, relaxed))
+        share = budget.removed(keep)
+        rounds.append(Round(share, int(len(went)), ratio, relaxed))
+        if len(rounds) > 1 and share - rounds[-2].removed_share < LITTLE:
+            ratio *= RELAXATION
     keep = trim(budget, keep, np.concatenate(removed)) if removed else keep
     return keep, rounds
