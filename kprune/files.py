@@ -37,6 +37,7 @@ def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool
     temporary = pathlib.Path(name)
     try:
         write(temporary)
+        temporary.chmod(0o666 & ~current_umask())
         os.replace(temporary, path)
     except OSError as error:
         raise ExportError(
@@ -47,3 +48,10 @@ def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def current_umask() -> int:
+    """The permissions that new files of this process lack; mkstemp gives fewer."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -43,3 +43,9 @@ def test_a_failing_write_leaves_the_old_file(plan, tmp_path):
 def test_the_plot_is_a_picture(plan, tmp_path):
     history = {"val_accuracy": [0.5, 0.6], "pruned_flops": [0.0, 0.4]}
     assert plot_run(plan, history, tmp_path / "run.png").stat().st_size > 10_000
+
+
+def test_files_get_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_text("")
+    path = kprune.files.write_by_rename(tmp_path / "renamed", lambda temporary: temporary.write_text("x"))
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
