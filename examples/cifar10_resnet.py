@@ -14,7 +14,7 @@ from absl import app, flags
 
 import kprune
 from cifar10_data import load_cifar10, training_dataset
-from cifar_resnet import build_resnet, load_npz
+from cifar_resnet import accuracy, load_network
 
 FLAGS = flags.FLAGS
 if "weights" not in FLAGS:  # a test may import this module and tools in one process
@@ -34,20 +34,6 @@ if "weights" not in FLAGS:  # a test may import this module and tools in one pro
     flags.DEFINE_integer("test_images", None, "Use only the first so many test images.")
     flags.DEFINE_bool("tflite", True, "Export float32 TFLite files of both networks and time them.")
     flags.DEFINE_string("output", "results/cifar10_resnet", "Folder for the pruned model, the plan and the results.")
-
-
-def accuracy(model, x, y):
-    """Share of images that the model classifies correctly."""
-    return float((model.predict(x, batch_size=500, verbose=0).argmax(axis=-1) == y).mean())
-
-
-def load_network(weights, depth):
-    """The trained network of a file."""
-    if str(weights).endswith(".npz"):
-        model = build_resnet(depth)
-        load_npz(model, weights)
-        return model
-    return keras.models.load_model(weights, compile=False)
 
 
 def fine_tune(model, data, epochs, learning_rate):

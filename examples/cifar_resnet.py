@@ -85,6 +85,20 @@ def load_npz(model, path):
     return model
 
 
+def accuracy(model, x, y):
+    """Share of images that the model classifies correctly."""
+    return float((model.predict(x, batch_size=500, verbose=0).argmax(axis=-1) == y).mean())
+
+
+def load_network(weights, depth):
+    """The trained network of a file: an `.npz` of this depth in PyTorch order, or any Keras model file."""
+    if str(weights).endswith(".npz"):
+        model = build_resnet(depth)
+        load_npz(model, weights)
+        return model
+    return keras.models.load_model(weights, compile=False)
+
+
 def _conv_bn(x, filters, stride, conv_name, bn_name):
     if stride > 1:
         # "same" would pad 0 in front and 1 behind at stride 2; the trained networks pad 1 on all sides.

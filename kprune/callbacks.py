@@ -9,7 +9,7 @@ from kprune import _keras
 from kprune.api import refuse_barriers
 from kprune.cost import CostModel
 from kprune.criteria import Similarity
-from kprune.errors import ModelError
+from kprune.errors import OptionError
 from kprune.graph import trace
 from kprune.masking import TrainingMasks
 from kprune.plan import Plan, make_plan
@@ -30,11 +30,12 @@ class SimilarityPruning(keras.callbacks.Callback):
     Args:
       target_flops: the share of the FLOPs to remove, between 0 and 1; reached after `until_epoch` epochs.
       target_params: the same of the parameters; give one of the two.
-      criterion: a `kprune.criteria.Similarity` with the options of the method; None: its defaults.
+      alpha, ratio: see `kprune.criteria.Similarity`.
       start_epoch: the first epoch, from 0, after which filters may go.
       every_epochs: how many epochs lie between two rounds.
       until_epoch: after how many epochs the target is reached; None: two thirds of those of this `fit`.
       limits: `kprune.Limits`, or None.
+      **options: further options of `kprune.criteria.Similarity`: metric, fold_bn, guard, coupling.
 
     Attributes:
       plan: the `Plan` of what is masked in the weights now; None before training.
@@ -54,21 +55,23 @@ class SimilarityPruning(keras.callbacks.Callback):
         target_flops=None,
         *,
         target_params=None,
-        criterion=None,
+        alpha=1.0,
+        ratio=0.35,
         start_epoch=0,
         every_epochs=1,
         until_epoch=None,
         limits=None,
+        **options,
     ):
         super().__init__()
-        self.targets = (target_flops, target_params)
-        self.criterion = criterion or Similarity()
-        if not isinstance(self.criterion, Similarity):
-            raise ModelError(
-                f"criterion is {criterion!r}.",
-                "A kprune.criteria.Similarity.",
-                "Use kprune.prune_model for other criteria.",
+        if "compensate" in options:
+            raise OptionError(
+                "compensate is for pruning at once; between epochs the training itself makes up for a filter.",
+                "metric, fold_bn, guard or coupling.",
+                "Leave it out, or use kprune.prune_model.",
             )
+        self.targets = (target_flops, target_params)
+        self.criterion = Similarity(alpha, ratio, **options)
         self.schedule = EpochSchedule(start_epoch, every_epochs, until_epoch)
         self.limits = limits
         self.rounds: list[Round] = []

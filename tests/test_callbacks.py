@@ -233,6 +233,15 @@ def test_limits_and_parameters_as_a_target(data):
     assert next(e for e in callback.plan.layers if e.path == "middle").rate == 0
 
 
+def test_options_of_the_method_reach_the_plan_and_compensation_is_refused(data):
+    callback = kprune.SimilarityPruning(0.3, alpha=0.8, ratio=0.25, coupling="stage")
+    fit(compiled(), data, callback)
+    options = callback.plan.criterion
+    assert (options["alpha"], options["ratio"], options["coupling"]) == (0.8, 0.25, "stage")
+    with pytest.raises(kprune.OptionError, match="compensate"):
+        kprune.SimilarityPruning(0.3, compensate=True)
+
+
 def test_an_unreachable_target_is_refused_before_the_first_step(data):
     model = compiled()
     before = model.get_weights()

@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import kprune  # noqa: E402
 from cifar10_data import load_split  # noqa: E402
-from cifar10_resnet import accuracy, load_network  # noqa: E402
+from cifar_resnet import accuracy, load_network  # noqa: E402
 
 S = kprune.criteria.Similarity
 RULES = {
