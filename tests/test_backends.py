@@ -33,9 +33,8 @@ callback = kprune.SimilarityPruning(0.5)
 history = model.fit(x, y, batch_size=128, epochs=3, verbose=0, callbacks=[callback]).history
 small = kprune.strip(model)
 trained = float(np.abs(run(small) - run(model)).max() / np.abs(run(model)).max())
-loaded = [name for name in ("tensorflow", "torch", "jax") if name in sys.modules]
 print(json.dumps({"backend": keras.backend.backend(), "keep": [e.keep for e in plan.layers], "one_shot": one_shot,
-    "trained": trained, "accuracy": history["accuracy"][-1], "loaded": loaded,
+    "trained": trained, "accuracy": history["accuracy"][-1],
     "flops": [kprune.model_cost(small).flops, *callback.plan.flops]}))
 """
 
@@ -74,9 +73,3 @@ def test_the_callback_reaches_the_target_and_the_network_learns(result):
     stripped, before, after = found["flops"]
     assert stripped == after <= 0.5 * before
     assert np.isfinite(found["accuracy"]) and found["accuracy"] > 0.5
-
-
-@pytest.mark.slow
-def test_tensorflow_is_not_imported(result):
-    found, _ = result
-    assert "tensorflow" not in found["loaded"]
