@@ -94,7 +94,9 @@ def filter_matrix(weight: SlicedWeight, keep: np.ndarray) -> np.ndarray:
     return slice_matrix(weight, weight.writes, keep)
 
 
-def slice_matrix(weight: SlicedWeight, axis: int, keep: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
+def slice_matrix(
+    weight: SlicedWeight, axis: int, keep: np.ndarray, others: np.ndarray | None = None, dtype=np.float64
+) -> np.ndarray:
     """The kept slices of one kernel along any of its axes, as rows.
 
     Args:
@@ -102,6 +104,7 @@ def slice_matrix(weight: SlicedWeight, axis: int, keep: np.ndarray, others: np.n
       axis: the axis whose slices become rows.
       keep: one boolean per channel set, for that axis.
       others: the same for the other axes; None: `keep`.
+      dtype: of the result.
     """
     value = weight.value()
     if not np.isfinite(value).all():
@@ -114,4 +117,5 @@ def slice_matrix(weight: SlicedWeight, axis: int, keep: np.ndarray, others: np.n
         if sets is not None:
             mask = (keep if index == axis or others is None else others)[sets]
             value = value if mask.all() else np.compress(mask, value, axis=index)
-    return np.moveaxis(value, axis, 0).reshape(value.shape[axis], -1).astype(np.float64)
+    rows = np.moveaxis(value, axis, 0).reshape(value.shape[axis], -1)
+    return rows.astype(dtype, copy=False)

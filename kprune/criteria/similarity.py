@@ -7,6 +7,8 @@ import numpy as np
 from kprune.criteria.base import Criterion, register_criterion
 from kprune.errors import OptionError
 
+BLOCK = 64  # rows that are worked on together
+
 
 def pairwise_distances(filters: np.ndarray, metric: str = "euclidean") -> np.ndarray:
     """Distances of all pairs of rows, from one matrix product.
@@ -22,16 +24,21 @@ def pairwise_distances(filters: np.ndarray, metric: str = "euclidean") -> np.nda
 
 
 def distances_from_products(products: np.ndarray, metric: str = "euclidean") -> np.ndarray:
-    """The same from the inner products of all pairs, float64 `[N, N]`."""
+    """The same from the inner products of all pairs, `[N, N]`, in their precision; block by block, for the cache."""
     squares = np.diagonal(products).copy()
-    if metric == "cosine":
-        norms = np.sqrt(np.maximum(squares, np.finfo(float).tiny))
-        distances = 1.0 - products / norms[:, None] / norms[None, :]
-    else:
-        distances = -2.0 * products
-        distances += squares[:, None]
-        distances += squares[None, :]
-        np.sqrt(np.maximum(distances, 0.0, out=distances), out=distances)
+    norms = np.sqrt(np.maximum(squares, np.finfo(squares.dtype).tiny))
+    distances = np.empty_like(products)
+    for start in range(0, len(products), BLOCK):
+        rows, out = slice(start, start + BLOCK), distances[start : start + BLOCK]
+        if metric == "cosine":
+            np.divide(products[rows], norms[rows, None], out=out)
+            np.divide(out, norms[None, :], out=out)
+            np.subtract(1.0, out, out=out)
+        else:
+            np.multiply(products[rows], -2.0, out=out)
+            out += squares[rows, None]
+            out += squares[None, :]
+            np.sqrt(np.maximum(out, 0.0, out=out), out=out)
     np.fill_diagonal(distances, 0.0)
     return distances
 
@@ -42,20 +49,16 @@ class Neighbours:
 
     Attributes:
       similar: bool `[N, N]`, `d_ij < lambda`, false on the diagonal.
-      distances: float64 `[N, N]`.
+      counts: int `[N]`, to how many each is similar.
       threshold: `lambda = mu - alpha * sigma` over the pairs `i < j`.
       mean, deviation: `mu` and the population `sigma`.
     """
 
     similar: np.ndarray
-    distances: np.ndarray
+    counts: np.ndarray
     threshold: float
     mean: float
     deviation: float
-
-    @property
-    def counts(self) -> np.ndarray:
-        return self.similar.sum(axis=1)
 
 
 def find_neighbours(distances: np.ndarray, alpha: float, closest: bool = False) -> Neighbours:
@@ -68,14 +71,29 @@ def find_neighbours(distances: np.ndarray, alpha: float, closest: bool = False) 
     """
     count = len(distances)
     pairs = max(count * (count - 1), 1)
-    mean = distances.sum() / pairs
-    deviation = float(np.sqrt(max(np.square(distances).sum() / pairs - mean**2, 0.0)))
-    threshold = float(mean - alpha * deviation)
-    away = ~np.eye(count, dtype=bool)
+    mean = float(distances.sum(axis=1).sum(dtype=np.float64)) / pairs
+    deviation = spread_around(mean, distances, pairs)
+    threshold = mean - alpha * deviation
     if closest and count > 1:
-        threshold = float(np.nextafter(distances[away].min(), np.inf))
-    similar = (distances < threshold) & away if threshold > 0 else np.zeros_like(away)
-    return Neighbours(similar, distances, threshold, float(mean), deviation)
+        threshold = float(np.nextafter(smallest_of_pairs(distances), distances.dtype.type(np.inf)))
+    similar = distances < max(threshold, 0.0)
+    np.fill_diagonal(similar, False)
+    return Neighbours(similar, similar.sum(axis=1), threshold, mean, deviation)
+
+
+def spread_around(mean: float, distances: np.ndarray, pairs: int) -> float:
+    """The population standard deviation of the pairs around their mean, which is large beside it."""
+    squares = 0.0
+    for start in range(0, len(distances), BLOCK):
+        difference = distances[start : start + BLOCK] - distances.dtype.type(mean)
+        np.fill_diagonal(difference[:, start:], 0.0)
+        squares += float(np.vdot(difference, difference))
+    return float(np.sqrt(squares / pairs))
+
+
+def smallest_of_pairs(distances: np.ndarray):
+    """The smallest distance of two different filters."""
+    return min(row[np.arange(len(row)) != place].min() for place, row in enumerate(distances))
 
 
 def guarded(order: np.ndarray, layers: list[tuple[np.ndarray, np.ndarray]], count: int) -> np.ndarray:

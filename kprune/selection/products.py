@@ -22,7 +22,8 @@ class Products:
     """The inner products of each kernel's kept slices, over the channels still kept.
 
     When channels go, their share is taken off, so that all rounds together cost about two matrix products per
-    kernel. For weights that do not change meanwhile.
+    kernel. In float32, as the weights are, for they are most of the memory that planning takes. For weights that do
+    not change meanwhile.
     """
 
     def __init__(self):
@@ -39,7 +40,7 @@ class Products:
           scale: factor per position of the axis, or None.
 
         Returns:
-          float64 `[N, N]`, and the channel sets int `[N]`.
+          float32 `[N, N]`, not to be changed, and the channel sets int `[N]`.
         """
         key = (weight.path, weight.name, axis)
         if key not in self._known:
@@ -49,12 +50,12 @@ class Products:
             products, sets, before = self._known[key]
             stay = keep[sets]
             if not stay.all():
-                products, sets = products[np.ix_(stay, stay)], sets[stay]
+                products, sets = np.compress(stay, np.compress(stay, products, axis=0), axis=1), sets[stay]
             gone = before & ~keep
             others = [own for index, own in enumerate(weight.axes) if own is not None and index != axis]
             if any(gone[own].any() for own in others):
                 rows, _ = self.rows(weight, axis, keep, gone, judged, scale)
-                products = products - rows @ rows.T
+                products -= rows @ rows.T
         self._known[key] = products, sets, keep.copy()
         return products, sets
 
@@ -62,7 +63,7 @@ class Products:
         """One row per channel set, over the chosen part of the other axes."""
         own = weight.axes[axis]
         kept = keep[own]
-        matrix = slice_matrix(weight, axis, keep, others)
+        matrix = slice_matrix(weight, axis, keep, others, np.float32)
         if scale is not None:
-            matrix = matrix * scale[kept][:, None]
+            matrix = matrix * scale[kept][:, None].astype(np.float32)
         return rows_by_set(matrix[judged[kept]], own[kept & judged])

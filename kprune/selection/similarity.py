@@ -13,7 +13,7 @@ from kprune.selection.products import Products
 from kprune.selection.structure import densely_connected, following_scale, stages
 
 RELAXATION = 0.9
-LITTLE = 0.005  # a round that removes less than this share counts as one that finds nothing
+LITTLE = 0.1  # a round that removes less than this share of what is still to go counts as one that finds nothing
 logger = logging.getLogger("kprune")
 
 
@@ -168,8 +168,9 @@ def select_by_similarity(
         keep, went = remove_until(budget, keep, order)
         removed.append(went)
         share = budget.removed(keep)
+        before = rounds[-1].removed_share if rounds else 0.0
         rounds.append(Round(share, int(len(went)), ratio, relaxed))
-        if len(rounds) > 1 and share - rounds[-2].removed_share < LITTLE:
+        if share - before < LITTLE * (budget.target - before):
             ratio *= RELAXATION
     keep = trim(budget, keep, np.concatenate(removed)) if removed else keep
     return keep, rounds
