@@ -6,23 +6,12 @@ import numpy as np
 from kprune import _keras
 from kprune.criteria.base import filter_matrix
 from kprune.criteria.similarity import pairwise_distances
-from kprune.errors import OptionError
+from kprune.data import batches_of, check_inputs
+from kprune.execution import execute
 from kprune.graph import Graph, trace
 from kprune.plan import Plan
 from kprune.selection.structure import following_scale
 from kprune.surgery import rebuild
-
-
-def batches_of(data, batch_size: int = 256):
-    """Batches of images from an array, or from an iterable of batches (labels beside them are left out)."""
-    if hasattr(data, "shape") and hasattr(data, "__getitem__"):
-        if len(data) == 0:
-            raise OptionError("data is empty.", "At least one image.", "Pass a few hundred images.")
-        for start in range(0, len(data), batch_size):
-            yield np.asarray(data[start : start + batch_size])
-    else:
-        for batch in data:
-            yield batch[0] if isinstance(batch, (tuple, list)) else batch
 
 
 class Statistics:
@@ -31,12 +20,8 @@ class Statistics:
     def __init__(self):
         self._sums: dict[int, list] = {}
 
-    def apply(self, node, args: tuple, kwargs: dict):
-        """Runs one node; a BatchNorm normalizes by the batch and is added up."""
-        operation = _keras.transparent(node.operation)
-        if _keras.is_model(operation):
-            tensors = [x for x in _keras.flatten((args, kwargs)) if hasattr(x, "shape")]
-            return _keras.run(_keras.functional(operation), tensors, self.apply)
+    def apply(self, call, operation, args: tuple, kwargs: dict):
+        """Runs one call; a BatchNorm normalizes by the batch and is added up."""
         if isinstance(operation, keras.layers.BatchNormalization):
             self.add(operation, args[0] if args else kwargs["inputs"])
         return operation(*args, **kwargs)
@@ -67,14 +52,14 @@ def recalibrate_batchnorm(model, data):
 
     Args:
       model: a built functional or Sequential model; it is only read.
-      data: images `[n, ...]` as the model takes them, or an iterable of batches. The statistics are those of all of
-        them pooled (law of total variance), each batch normalized by its own while it passes, dropout off.
+      data: images `[n, ...]` as the model takes them, or anything else that `fit` takes. The statistics are those of
+        all of them pooled (law of total variance), each batch normalized by its own while it passes, dropout off.
 
     Returns:
       The copy, compiled as the model is.
 
     Raises:
-      OptionError: `data` is empty.
+      OptionError: `data` is empty, or not of the model's shape.
       ModelError: the model has no graph.
 
     Example:
@@ -82,11 +67,10 @@ def recalibrate_batchnorm(model, data):
     """
     graph = trace(model)
     copy = rebuild(graph, np.ones(len(graph.sets), dtype=bool))
-    function, statistics = _keras.functional(copy), Statistics()
+    new, statistics = trace(copy), Statistics()
     for batch in batches_of(data):
-        inputs = batch if isinstance(batch, (list, tuple)) else [batch]
-        tensors = [keras.ops.cast(x, symbol.dtype) for x, symbol in zip(inputs, function.inputs, strict=True)]
-        _keras.run(function, tensors, statistics.apply)
+        check_inputs(model, batch.inputs)
+        execute(new, batch.inputs, statistics.apply)
     statistics.finish()
     return copy
 

@@ -334,7 +334,7 @@ def test_recalibration_gives_the_statistics_of_the_data_and_changes_nothing_else
 
 def test_recalibration_in_batches_pools_mean_and_variance(data):
     whole = kprune.recalibrate_batchnorm(build(chain), data[0])
-    parts = kprune.recalibrate_batchnorm(build(chain), [data[0][:20], (data[0][20:], data[1][20:])])
+    parts = kprune.recalibrate_batchnorm(build(chain), [(data[0][:20],), (data[0][20:], data[1][20:])])
     for one, other in zip(whole.get_weights(), parts.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 

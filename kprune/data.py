@@ -1,0 +1,133 @@
+"""Batches from whatever a user trains with: arrays, `tf.data`, `PyDataset`, torch loaders, any iterable of batches."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from kprune import _keras
+from kprune.errors import OptionError
+
+BATCH_SIZE = 128
+
+
+class Batch(NamedTuple):
+    """One batch.
+
+    Attributes:
+      inputs: an array per input of the model, in flat order.
+      targets: what stood beside the inputs, as arrays in flat order; empty where nothing did.
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    targets: tuple[np.ndarray, ...]
+
+
+def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False) -> Iterator[Batch]:
+    """Iterates once over data in batches, whatever holds them.
+
+    Args:
+      data: images as an array `[n, ...]`; a tuple `(x, y)` or `(x, y, sample_weight)` of them; a list or dict of
+        arrays for a model with several inputs; a `tf.data.Dataset`, `PyDataset`, torch `DataLoader`, or any iterable
+        whose items are such batches.
+      batch_size: images per batch, where `data` are arrays; else the batches are taken as they come.
+      labels: whether targets are needed.
+
+    Yields:
+      `Batch`es.
+
+    Raises:
+      OptionError: there is no image, or there are no labels though they are needed.
+
+    Example:
+      >>> next(batches_of((x, y), 32)).inputs[0].shape
+      (32, 32, 32, 3)
+    """
+    found = False
+    for item in _items(data, batch_size):
+        batch = _batch(item)
+        if not batch.inputs or not len(batch.inputs[0]):
+            continue
+        if labels and not batch.targets:
+            raise OptionError("data has no labels.", "Images and labels: (x, y).", "Pass both.")
+        found = True
+        yield batch
+    if not found:
+        raise OptionError("data is empty.", "At least one image.", "Pass a few hundred images.")
+
+
+def take(data, count: int) -> tuple[np.ndarray, ...]:
+    """The first images of data, in memory, one array per input of the model."""
+    parts, have = [], 0
+    for batch in batches_of(data):
+        parts.append(tuple(x[: count - have] for x in batch.inputs))
+        have += len(parts[-1][0])
+        if have >= count:
+            break
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def check_inputs(model, arrays: tuple[np.ndarray, ...]):
+    """Refuses images that the model cannot take.
+
+    Raises:
+      OptionError: the number of inputs, or a shape, is another than the model's.
+    """
+    expected = [tuple(x.shape)[1:] for x in _keras.functional(model).inputs]
+    given = [tuple(x.shape)[1:] for x in arrays]
+    fits = len(given) == len(expected) and all(
+        len(a) == len(b) and all(n in (None, m) for m, n in zip(a, b, strict=True))
+        for a, b in zip(given, expected, strict=True)
+    )
+    if not fits:
+        raise OptionError(
+            f"data has examples of shape {given}.",
+            f"What '{model.name}' takes: {expected}.",
+            "Pass images as they go into model.predict.",
+        )
+
+
+def _is_array(value) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "__getitem__")
+
+
+def _arrays(data) -> bool:
+    """Whether data are arrays as `fit` takes them, rather than something that gives batches."""
+    if isinstance(data, (tuple, list, dict)):
+        leaves = keras.tree.flatten(data)
+        return bool(leaves) and all(x is None or _is_array(x) for x in leaves)
+    return _is_array(data)
+
+
+def _items(data, batch_size: int) -> Iterator:
+    """Batches in the form that `fit` takes: x, (x, y) or (x, y, sample_weight)."""
+    if isinstance(data, keras.utils.PyDataset):
+        yield from (data[index] for index in range(data.num_batches or len(data)))
+    elif isinstance(data, list) and data and isinstance(data[0], (tuple, dict)):
+        yield from data
+    elif _arrays(data):
+        sizes = {len(x) for x in keras.tree.flatten(data) if x is not None}
+        if len(sizes) > 1:
+            raise OptionError(
+                f"The arrays of data have {sorted(sizes)} examples.",
+                "As many in each.",
+                "Pass arrays that belong together.",
+            )
+        for start in range(0, sizes.pop() if sizes else 0, batch_size):
+            part = slice(start, start + batch_size)
+            yield keras.tree.map_structure(lambda x, part=part: None if x is None else x[part], data)
+    elif hasattr(data, "__iter__"):
+        from_torch = type(data).__module__.startswith("torch")  # whose loaders give (x, y) as a list
+        yield from (tuple(item) if from_torch and isinstance(item, list) else item for item in data)
+    else:
+        raise OptionError(
+            f"data is a {type(data).__name__}.",
+            "Arrays, a dataset, or an iterable of batches.",
+            "Pass images, (images, labels), or what you pass to fit.",
+        )
+
+
+def _batch(item) -> Batch:
+    x, y = (item[0], item[1] if len(item) > 1 else None) if isinstance(item, tuple) else (item, None)
+    return Batch(*(tuple(_keras.to_numpy(a) for a in keras.tree.flatten(part) if a is not None) for part in (x, y)))

@@ -1,0 +1,104 @@
+"""Whatever holds the images, the same batches come out."""
+
+import keras
+import numpy as np
+import pytest
+
+import kprune
+from kprune.data import batches_of, check_inputs, take
+from kprune.execution import execute
+from kprune.graph import trace
+
+X = np.arange(10 * 4 * 4 * 3, dtype="float32").reshape(10, 4, 4, 3)
+Y = np.arange(10)
+
+
+class Parts(keras.utils.PyDataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        part = slice(4 * index, 4 * index + 4)
+        return X[part], Y[part]
+
+
+def tf_dataset():
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
+
+
+def torch_loader():
+    torch = pytest.importorskip("torch")
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y)), batch_size=4)
+
+
+SOURCES = {
+    "arrays": lambda: (X, Y),
+    "arrays with weights": lambda: (X, Y, np.ones(10)),
+    "list of batches": lambda: [(X[:4], Y[:4]), (X[4:], Y[4:])],
+    "generator": lambda: (batch for batch in [(X[:4], Y[:4]), (X[4:], Y[4:])]),
+    "tf.data": tf_dataset,
+    "PyDataset": Parts,
+    "torch": torch_loader,
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_gives_all_images_with_their_labels(source):
+    batches = list(batches_of(SOURCES[source](), 4, labels=True))
+    np.testing.assert_array_equal(np.concatenate([b.inputs[0] for b in batches]), X)
+    np.testing.assert_array_equal(np.concatenate([b.targets[0] for b in batches]), Y)
+
+
+def test_several_inputs_stay_apart():
+    (batch,) = batches_of([X, 2 * X])
+    np.testing.assert_array_equal(batch.inputs[1], 2 * batch.inputs[0])
+    assert batch.targets == ()
+
+
+@pytest.mark.parametrize("source", ["arrays", "generator", "tf.data"])
+def test_take_reads_only_what_is_asked_for(source):
+    (images,) = take(SOURCES[source](), 5)
+    np.testing.assert_array_equal(images, X[:5])
+
+
+@pytest.mark.parametrize(
+    ("data", "labels", "message"),
+    [
+        (X[:0], False, "data is empty"),
+        ([], False, "data is empty"),
+        (X, True, "no labels"),
+        ((X, Y[:3]), False, "examples"),
+        (3, False, "data is a int"),
+    ],
+)
+def test_bad_data_is_refused(data, labels, message):
+    with pytest.raises(kprune.OptionError, match=message):
+        list(batches_of(data, labels=labels))
+
+
+def nested_model():
+    inner_in = keras.Input((4, 4, 5))
+    inner = keras.Model(inner_in, keras.layers.Conv2D(3, 3, name="inside")(inner_in), name="inner")
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(5, 3, padding="same", name="first")(inputs)
+    return keras.Model(inputs, keras.layers.ReLU(name="last")(inner(x) + 1.0))
+
+
+def test_images_of_another_shape_are_refused():
+    with pytest.raises(kprune.OptionError, match=r"\(4, 4, 3\)"):
+        check_inputs(nested_model(), (X[:, :3],))
+
+
+def test_execute_computes_what_the_model_does_and_shows_every_call():
+    model, seen = nested_model(), []
+    graph = trace(model)
+
+    def apply(call, operation, args, kwargs):
+        seen.append(call.path)
+        return operation(*args, **kwargs)
+
+    result = execute(graph, (X,), apply)
+    np.testing.assert_allclose(result, model(X), rtol=1e-6)
+    assert seen == [call.path for call in graph.calls]
+    assert "inner/inside" in seen
