@@ -1,7 +1,8 @@
 """The only code that touches private Keras: the nodes of a graph, rebuilding one, variables and optimizer slots."""
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 import keras
@@ -76,25 +77,48 @@ def flatten(structure) -> list:
     return keras.tree.flatten(structure)
 
 
-def run(function: Functional, inputs: list, apply: Callable) -> object:
-    """Runs a graph node by node on symbolic or real tensors.
+def steps(function: Functional, inputs: list) -> Generator:
+    """Runs a graph node by node on symbolic or real tensors, each let go after its last use.
 
     Args:
       function: the graph.
       inputs: one tensor per input of the graph, in flat order.
-      apply: called as `apply(node, args, kwargs)` with the arguments filled in; gives the node's outputs.
+
+    Yields:
+      `(node, args, kwargs)` with the arguments filled in; wants the node's outputs sent.
 
     Returns:
       The outputs, in the structure of the graph's outputs.
     """
     tensors = {id(symbol): value for symbol, value in zip(function.inputs, inputs, strict=True)}
-    for node in nodes(function):
+    order = list(nodes(function))
+    uses = Counter(id(x) for node in order for x in node.inputs) + Counter(id(x) for x in function.outputs)
+    for node in order:
         if any(id(x) not in tensors for x in node.inputs):
             continue
-        args, kwargs = node.arguments.fill_in(tensors)
-        outputs = flatten(apply(node, args, kwargs))
-        tensors.update((id(symbol), value) for symbol, value in zip(node.outputs, outputs, strict=True))
+        outputs = yield node, *node.arguments.fill_in(tensors)
+        tensors.update((id(symbol), value) for symbol, value in zip(node.outputs, flatten(outputs), strict=True))
+        for x in node.inputs:
+            uses[id(x)] -= 1
+            if not uses[id(x)]:
+                del tensors[id(x)]
     return keras.tree.pack_sequence_as(function._outputs_struct, [tensors[id(x)] for x in function.outputs])
+
+
+def drive(work: Generator, apply: Callable):
+    """Answers each step of a generator such as `steps` by `apply(*step)`; gives what the generator returns."""
+    answer = None
+    while True:
+        try:
+            step = work.send(answer)
+        except StopIteration as end:
+            return end.value
+        answer = apply(*step)
+
+
+def run(function: Functional, inputs: list, apply: Callable) -> object:
+    """`steps`, with each answered by `apply(node, args, kwargs)`."""
+    return drive(steps(function, inputs), apply)
 
 
 def clone_inputs(function: Functional):

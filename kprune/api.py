@@ -6,6 +6,7 @@ from kprune.criteria import Similarity, get_criterion
 from kprune.errors import ModelError, OptionError
 from kprune.graph import Graph, trace
 from kprune.plan import Plan, make_plan
+from kprune.reconstruction import reconstruct
 from kprune.selection import bind, make_budget, require_reachable, select_by_score, select_by_similarity
 from kprune.surgery import rebuild
 from kprune.zeros import dead_sets
@@ -79,7 +80,7 @@ def refuse_barriers(graph: Graph, strict: bool):
         )
 
 
-def apply_plan(model, plan: Plan, mode: str = "hard"):
+def apply_plan(model, plan: Plan, mode: str = "hard", data=None):
     """Makes the pruned model of a plan; the given model is only read.
 
     Args:
@@ -87,26 +88,31 @@ def apply_plan(model, plan: Plan, mode: str = "hard"):
       plan: a `Plan`.
       mode: "hard": a smaller, plain model. "soft": the same shapes, removed weights held at zero by `MaskedLayer`
         wrappers, to be trained on and stripped later. The two compute the same function.
+      data: a few hundred images (labels are not needed) from which the weights that stay are repaired by least squares,
+        see `kprune.reconstruction.reconstruct`; None: no repair.
 
     Returns:
       A `keras.Model` with the same inputs, outputs and names, compiled as `model` is, its optimizer state kept.
 
     Raises:
-      OptionError: an unknown mode.
+      OptionError: an unknown mode, or images that the model cannot take.
       PlanError: the plan does not fit the model.
 
     Example:
       >>> small = kprune.apply_plan(model, kprune.Plan.load("plan.json"))
     """
-    return apply_to_graph(trace(model), plan, mode)
+    return apply_to_graph(trace(model), plan, mode, data)
 
 
-def apply_to_graph(graph: Graph, plan: Plan, mode: str):
+def apply_to_graph(graph: Graph, plan: Plan, mode: str, data=None):
     """`apply_plan` on a model already traced."""
     check_mode(mode)
     if not isinstance(plan, Plan):
         raise OptionError(f"plan is a {type(plan).__name__}.", "A kprune.Plan.", "Read files with kprune.Plan.load.")
-    return rebuild(graph, plan.mask(graph), masked=mode == "soft", values=handed_on(graph, plan))
+    keep, values = plan.mask(graph), handed_on(graph, plan)
+    if data is not None:
+        values = reconstruct(graph, keep, data, values)
+    return rebuild(graph, keep, masked=mode == "soft", values=values)
 
 
 def check_mode(mode: str):
@@ -115,7 +121,16 @@ def check_mode(mode: str):
 
 
 def prune_model(
-    model, target_flops=None, *, target_params=None, criterion="similarity", mode="hard", limits=None, strict=False
+    model,
+    target_flops=None,
+    *,
+    target_params=None,
+    criterion="similarity",
+    mode="hard",
+    data=None,
+    repair=True,
+    limits=None,
+    strict=False,
 ):
     """Prunes a trained model to a budget in one call.
 
@@ -123,6 +138,8 @@ def prune_model(
       model: a built functional or Sequential `keras.Model`; never changed.
       target_flops, target_params, criterion, limits, strict: see `plan_pruning`.
       mode: see `apply_plan`.
+      data: a few hundred images (labels are not needed), from which the weights that stay are repaired by least squares.
+      repair: whether to do that.
 
     Returns:
       The pruned `keras.Model`, ready for fine-tuning.
@@ -131,12 +148,13 @@ def prune_model(
       KpruneError: see `plan_pruning` and `apply_plan`.
 
     Example:
-      >>> small = kprune.prune_model(model, target_flops=0.5)
+      >>> small = kprune.prune_model(model, target_flops=0.5, data=x_train[:512])
       >>> small.fit(x_train, y_train, epochs=10)
     """
     check_mode(mode)
     graph = trace(model)
-    return apply_to_graph(graph, plan_graph(graph, target_flops, target_params, criterion, limits, strict), mode)
+    plan = plan_graph(graph, target_flops, target_params, criterion, limits, strict)
+    return apply_to_graph(graph, plan, mode, data if repair else None)
 
 
 def strip(model):

@@ -58,7 +58,12 @@ def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False) -> I
 
 
 def take(data, count: int) -> tuple[np.ndarray, ...]:
-    """The first images of data, in memory, one array per input of the model."""
+    """Some images, in memory, one array per input of the model: the first of a stream, evenly spaced ones of arrays."""
+    if _arrays(data):
+        (batch,) = batches_of(data, len(keras.tree.flatten(data)[0]) or 1)
+        length = len(batch.inputs[0])
+        index = np.arange(length) if length <= count else np.linspace(0, length - 1, count).astype(int)
+        return tuple(x[index] for x in batch.inputs)
     parts, have = [], 0
     for batch in batches_of(data):
         parts.append(tuple(x[: count - have] for x in batch.inputs))

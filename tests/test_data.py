@@ -56,10 +56,15 @@ def test_several_inputs_stay_apart():
     assert batch.targets == ()
 
 
-@pytest.mark.parametrize("source", ["arrays", "generator", "tf.data"])
-def test_take_reads_only_what_is_asked_for(source):
+@pytest.mark.parametrize("source", ["generator", "tf.data"])
+def test_take_reads_the_first_of_a_stream(source):
     (images,) = take(SOURCES[source](), 5)
     np.testing.assert_array_equal(images, X[:5])
+
+
+def test_take_spreads_over_arrays_for_they_may_be_sorted_by_class():
+    np.testing.assert_array_equal(take((X, Y), 4)[0], X[[0, 3, 6, 9]])
+    np.testing.assert_array_equal(take(X, 100)[0], X)
 
 
 @pytest.mark.parametrize(

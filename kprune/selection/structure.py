@@ -8,7 +8,10 @@ import numpy as np
 from kprune import _keras
 from kprune.graph import Graph, SlicedWeight
 from kprune.rules import find_rule
+from kprune.rules.base import bare
 from kprune.rules.merge import Concatenate
+
+ADDITIONS = (keras.layers.Add, *bare("Add"))
 
 
 @dataclass(frozen=True)
@@ -89,3 +92,42 @@ def following_scale(graph: Graph) -> dict[str, np.ndarray]:
             deviation = np.sqrt(own["moving_variance"] + norm.operation.epsilon)
             scales[call.path] = own.get("gamma", np.ones_like(deviation)) / deviation
     return scales
+
+
+@dataclass(frozen=True)
+class Landing:
+    """Where the output of a layer goes, as long as nobody else looks at it on the way.
+
+    Attributes:
+      norm: the call of the BatchNorm that it enters, or None.
+      others: the places that it is then added to; empty where it is not.
+      total: the place of that sum, or of what comes before it where there is none.
+    """
+
+    norm: object = None
+    others: tuple[int, ...] = ()
+    total: int | None = None
+
+
+def landings(graph: Graph) -> dict[int, Landing]:
+    """For the output place of each reader, its `Landing`."""
+    users: dict[int, list] = {}
+    for call in graph.calls:
+        for place in call.inputs:
+            users.setdefault(place, []).append(call)
+    users.update((place, [*users.get(place, []), None]) for place in graph.ends)
+
+    def only_user(place: int, kind):
+        found = users.get(place, [])
+        return found[0] if len(found) == 1 and found[0] is not None and kind(found[0].operation) else None
+
+    owners, found = {id(weight.layer) for weight in graph.readers}, {}
+    for call in graph.calls:
+        if call.owner in owners:
+            place = call.outputs[0]
+            norm = only_user(place, lambda op: isinstance(op, keras.layers.BatchNormalization))
+            place = place if norm is None else norm.outputs[0]
+            addition = only_user(place, lambda op: isinstance(op, ADDITIONS))
+            others = () if addition is None else tuple(p for p in addition.inputs if p != place)
+            found[call.outputs[0]] = Landing(norm, others, place if addition is None else addition.outputs[0])
+    return found

@@ -1,0 +1,114 @@
+"""Repair by least squares: what a removed channel said is said by the others, as far as they can."""
+
+import keras
+import numpy as np
+import pytest
+from test_graph import STRUCTURES, build, chain, conv, residual, run
+
+import kprune
+from kprune.graph import trace
+from kprune.reconstruction import RIDGE, least_squares, reconstruct
+from kprune.surgery import rebuild
+
+layers = keras.layers
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(1).normal(size=(96, 8, 8, 3)).astype("float32")
+
+
+@pytest.mark.parametrize("rows", [50, 8], ids=["more rows than features", "dual"])
+def test_least_squares_is_what_the_stacked_system_gives(rows):
+    rng = np.random.default_rng(0)
+    x, y, start = (rng.normal(size=s).astype("float32") for s in ((2, rows, 20), (2, rows, 3), (2, 20, 3)))
+    for group, fitted in enumerate(least_squares(x, y, start)):
+        weight = np.sqrt(RIDGE * np.square(x[group]).sum() / 20)
+        stacked = np.concatenate([x[group], weight * np.eye(20)]), np.concatenate([y[group], weight * start[group]])
+        np.testing.assert_allclose(fitted, np.linalg.lstsq(*stacked)[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES, ids=lambda f: f.__name__)
+def test_repair_brings_the_outputs_nearer_on_images_that_it_did_not_see(structure, images):
+    model = build(structure)
+    plan = kprune.plan_pruning(model, 0.3, criterion="l1")
+    x, held_out = images[:64], images[64:]
+    wanted = run(model, held_out)
+    errors = [
+        np.square(run(m, held_out) - wanted).mean()
+        for m in (kprune.apply_plan(model, plan), kprune.apply_plan(model, plan, data=x))
+    ]
+    assert errors[1] < 0.7 * errors[0]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES, ids=lambda f: f.__name__)
+def test_repaired_masked_equals_repaired_removed(structure, images):
+    model = build(structure)
+    before = [value.copy() for value in model.get_weights()]
+    hard, soft = (kprune.prune_model(model, 0.4, mode=mode, data=images[:16]) for mode in ("hard", "soft"))
+    np.testing.assert_allclose(run(hard, images[:3]), run(soft, images[:3]), rtol=1e-4, atol=1e-5)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def twins(bias, norm):
+    """A network in which each filter of one layer has its exact twin."""
+    inputs = keras.Input((8, 8, 3))
+    first = layers.Conv2D(8, 3, padding="same", use_bias=bias, name="first")
+    x = layers.ReLU()(first(inputs))
+    x = layers.Conv2D(5, 3, padding="same", use_bias=bias, activation=None if norm else "relu", name="second")(x)
+    x = layers.BatchNormalization()(x) if norm else x
+    model = keras.Model(inputs, layers.Dense(3, name="logits")(layers.Flatten()(x)))
+    kernel = first.kernel.numpy() if hasattr(first.kernel, "numpy") else np.array(first.kernel)
+    kernel[..., 4:] = kernel[..., :4]
+    first.kernel.assign(kernel)
+    return model
+
+
+@pytest.mark.parametrize(("bias", "norm"), [(True, True), (False, True), (True, False), (False, False)])
+def test_a_removed_twin_is_not_missed(bias, norm, images):
+    model = twins(bias, norm)
+    graph = trace(model)
+    keep = np.ones(len(graph.sets), dtype=bool)
+    keep[graph.writers[0].axes[-1][4:]] = False
+    small = rebuild(graph, keep, values=reconstruct(graph, keep, images))
+    wanted, without = run(model, images), run(rebuild(graph, keep), images)
+    scale = np.abs(wanted).max()
+    np.testing.assert_allclose(run(small, images) / scale, wanted / scale, atol=2e-3)
+    assert np.abs(without - wanted).max() > 0.05 * scale
+
+
+def test_only_what_sees_a_change_is_fitted(images):
+    model = build(residual)
+    plan = kprune.plan_pruning(model, 0.1, limits=kprune.Limits(include="middle"), criterion="l1")
+    plain, repaired = (kprune.apply_plan(model, plan, data=data) for data in (None, images))
+
+    def same(name):
+        return np.array_equal(*(m.get_layer(name).get_weights()[0] for m in (plain, repaired)))
+
+    assert [same(name) for name in ("stem", "middle", "end", "logits")] == [True, True, False, False]
+
+
+def test_repair_can_be_left_out(images):
+    model = build(chain)
+    one = kprune.prune_model(model, 0.4, data=images, repair=False)
+    other = kprune.prune_model(model, 0.4)
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_images_of_another_shape_are_refused():
+    with pytest.raises(kprune.OptionError, match="examples of shape"):
+        kprune.prune_model(build(chain), 0.4, data=np.zeros((4, 8, 9, 3)))
+
+
+def test_an_in_layer_activation_is_seen_through(images):
+    inputs = keras.Input((8, 8, 3))
+    x = conv(conv(inputs, 8, "a", activation="relu"), 6, "b", activation="relu")
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    plan = kprune.plan_pruning(model, 0.3, criterion="l1")
+    errors = [
+        np.square(run(kprune.apply_plan(model, plan, data=data), images) - run(model, images)).mean()
+        for data in (None, images)
+    ]
+    assert errors[1] < 0.7 * errors[0]
