@@ -138,7 +138,8 @@ def prune_model(
       model: a built functional or Sequential `keras.Model`; never changed.
       target_flops, target_params, criterion, limits, strict: see `plan_pruning`.
       mode: see `apply_plan`.
-      data: a few hundred images (labels are not needed), from which the weights that stay are repaired by least squares.
+      data: a few hundred images (labels are not needed), from which the weights that stay are repaired by
+        least squares.
       repair: whether to do that.
 
     Returns:
