@@ -1,8 +1,10 @@
 """What users call to prune a model at once."""
 
+import keras
+
 from kprune.calibration import handed_on, merge_factors
 from kprune.cost import CostModel
-from kprune.criteria import Similarity, get_criterion
+from kprune.criteria import Criterion, Similarity, get_criterion, inform
 from kprune.errors import ModelError, OptionError
 from kprune.graph import Graph, trace
 from kprune.plan import Plan, make_plan
@@ -13,7 +15,7 @@ from kprune.zeros import dead_sets
 
 
 def plan_pruning(
-    model, target_flops=None, *, target_params=None, criterion="similarity", limits=None, strict=False
+    model, target_flops=None, *, target_params=None, criterion="similarity", data=None, limits=None, strict=False
 ) -> Plan:
     """Chooses the filters to remove; changes nothing.
 
@@ -21,7 +23,11 @@ def plan_pruning(
       model: a built functional or Sequential `keras.Model`.
       target_flops: the share of the FLOPs (multiply-accumulates of conv and dense layers) to remove, between 0 and 1.
       target_params: the same of the parameters; give one of the two.
-      criterion: a name such as "similarity", "l1" or "random", or an object such as `kprune.criteria.Similarity(...)`.
+      criterion: a name such as "similarity", "l1" or "relevance", or an object such as
+        `kprune.criteria.Similarity(...)`.
+      data: for a criterion that looks at data: images, `(images, labels)` where it needs classes, or anything else that
+        `fit` takes; read once. A progress bar appears where that takes more than a few seconds, unless
+        `keras.config.disable_interactive_logging()` was called.
       limits: `kprune.Limits`, or None.
       strict: whether a layer that stops channels (a barrier) is an error.
 
@@ -37,8 +43,13 @@ def plan_pruning(
       >>> plan = kprune.plan_pruning(model, target_flops=0.5)
       >>> print(plan.summary())
     """
-    graph = trace(model)
-    return plan_graph(graph, target_flops, target_params, criterion, limits, strict)
+    criterion = with_data(criterion, data)
+    return plan_graph(trace(model), target_flops, target_params, criterion, limits, strict)
+
+
+def with_data(criterion, data, again: bool = False) -> Criterion:
+    """A criterion, or its name, as an object that has the data it needs; `again` where they are read once more."""
+    return inform(get_criterion(criterion), data, keras.config.is_interactive_logging_enabled(), again)
 
 
 def plan_graph(graph: Graph, target_flops, target_params, criterion, limits, strict: bool) -> Plan:
@@ -138,9 +149,9 @@ def prune_model(
       model: a built functional or Sequential `keras.Model`; never changed.
       target_flops, target_params, criterion, limits, strict: see `plan_pruning`.
       mode: see `apply_plan`.
-      data: a few hundred images (labels are not needed), from which the weights that stay are repaired by
-        least squares.
-      repair: whether to do that.
+      data: a few hundred images, from which the weights that stay are repaired by least squares; and what the
+        criterion looks at, if it does (with labels where it needs them, see `plan_pruning`).
+      repair: whether to repair.
 
     Returns:
       The pruned `keras.Model`, ready for fine-tuning.
@@ -153,7 +164,7 @@ def prune_model(
       >>> small.fit(x_train, y_train, epochs=10)
     """
     check_mode(mode)
-    graph = trace(model)
+    criterion, graph = with_data(criterion, data, again=repair), trace(model)
     plan = plan_graph(graph, target_flops, target_params, criterion, limits, strict)
     return apply_to_graph(graph, plan, mode, data if repair else None)
 

@@ -1,9 +1,41 @@
 """Criteria: what says which filters go. One file each; users add theirs with `kprune.register_criterion`."""
 
 from kprune.criteria.base import Criterion, get_criterion, register_criterion
+from kprune.criteria.batchnorm import BatchNormScale, ChannelActiveProbability
 from kprune.criteria.geometric_median import GeometricMedian
+from kprune.criteria.hrank import HRank
+from kprune.criteria.informed import DataCriterion, inform
 from kprune.criteria.norms import L1, L2
 from kprune.criteria.random import Random
+from kprune.criteria.relevance import FeatureRelevance
 from kprune.criteria.similarity import Similarity
+from kprune.criteria.statistics import Measure, collect
+from kprune.criteria.taylor import Taylor
+from kprune.criteria.trace_ratio import TraceRatio
+from kprune.criteria.walks import Gradients, Relevance
+from kprune.criteria.zeros import ActivationDensity, APoZ
 
-__all__ = ["L1", "L2", "Criterion", "GeometricMedian", "Random", "Similarity", "get_criterion", "register_criterion"]
+__all__ = [
+    "L1",
+    "L2",
+    "APoZ",
+    "ActivationDensity",
+    "BatchNormScale",
+    "ChannelActiveProbability",
+    "Criterion",
+    "DataCriterion",
+    "FeatureRelevance",
+    "GeometricMedian",
+    "Gradients",
+    "HRank",
+    "Measure",
+    "Random",
+    "Relevance",
+    "Similarity",
+    "Taylor",
+    "TraceRatio",
+    "collect",
+    "get_criterion",
+    "inform",
+    "register_criterion",
+]

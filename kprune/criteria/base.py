@@ -1,5 +1,7 @@
 """What a criterion is, and the filters that it looks at."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from kprune.errors import ModelError, OptionError
@@ -14,7 +16,8 @@ class Criterion:
     """Scores filters: one number each, low = remove first.
 
     A subclass overrides `filter_scores` (a score from the kernel alone), or `scores` (anything else), and keeps its
-    arguments in attributes of the same names, so that `get_config` finds them.
+    arguments in attributes of the same names, so that `get_config` finds them. One that asks for data is a
+    `DataCriterion`.
 
     Args:
       ranking: "layer" compares filters within their layers, so that every layer loses the same share; "global" compares
@@ -47,15 +50,26 @@ class Criterion:
         raise TypeError(f"{type(self).__name__} defines neither filter_scores nor scores")
 
     def scores(self, graph: Graph, keep: np.ndarray) -> np.ndarray:
-        """One score per channel set: the mean over its writers of the filter's score divided by its layer's mean."""
-        total, writers = np.zeros(len(graph.sets)), np.zeros(len(graph.sets))
-        for weight in graph.writers:
-            kept = keep[weight.axes[weight.writes]]
-            own = self.filter_scores(filter_matrix(weight, keep))
-            sets = weight.axes[weight.writes][kept]
-            np.add.at(total, sets, own / max(np.abs(own).mean(), np.finfo(float).tiny))
-            np.add.at(writers, sets, 1)
-        return total / np.maximum(writers, 1)
+        """One score per channel set, from those of the filters of all its writers (see `pool`)."""
+        writers = ((weight, weight.axes[weight.writes]) for weight in graph.writers)
+        return self.pool(graph, ((sets[keep[sets]], self.filter_scores(filter_matrix(w, keep))) for w, sets in writers))
+
+    def pool(self, graph: Graph, layers: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """One score per channel set: the mean over its layers of the score there, divided by `layer_scale`.
+
+        Args:
+          graph: the traced model.
+          layers: for each layer the channel sets that it scores, and their scores.
+        """
+        total, entries = np.zeros(len(graph.sets)), np.zeros(len(graph.sets))
+        for sets, own in layers:
+            np.add.at(total, sets, own / max(self.layer_scale(own), np.finfo(float).tiny))
+            np.add.at(entries, sets, 1)
+        return total / np.maximum(entries, 1)
+
+    def layer_scale(self, scores: np.ndarray) -> float:
+        """What the scores of a layer are divided by, so that layers compare: their mean size."""
+        return float(np.abs(scores).mean()) if len(scores) else 1.0
 
     def get_config(self) -> dict:
         """Its arguments, as JSON can hold them."""

@@ -1,0 +1,85 @@
+"""What BatchNorm says of its channels: network slimming, and the probability of being active."""
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+
+from kprune import _keras
+from kprune.criteria.base import Criterion, filter_matrix, register_criterion
+from kprune.graph import Graph
+
+
+class BatchNormCriterion(Criterion):
+    """Scores channels by the BatchNorms that they pass, wherever these stand: after the conv, or after additions and
+    concatenations. Scores compare over layers as they are.
+
+    Channels that pass none are judged by the L1 norm of their filters, relative to the layer, times the mean of the
+    other scores.
+    """
+
+    def batchnorm_scores(self, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+        """Scores of the channels of one BatchNorm, from its scale and offset."""
+        raise TypeError(f"{type(self).__name__} does not define batchnorm_scores")
+
+    def scores(self, graph: Graph, keep: np.ndarray) -> np.ndarray:
+        layers = [
+            (sets[keep[sets]], self.batchnorm_scores(gamma, beta)[keep[sets]])
+            for sets, gamma, beta in scales_and_offsets(graph)
+        ]
+        judged = np.zeros(len(graph.sets), dtype=bool)
+        for sets, _ in layers:
+            judged[sets] = True
+        usual = np.concatenate([own for _, own in layers]).mean() if layers else 1.0
+        for weight in graph.writers:
+            kept = weight.axes[weight.writes][keep[weight.axes[weight.writes]]]
+            if not judged[kept].all():
+                size = np.abs(filter_matrix(weight, keep)).sum(axis=1)[~judged[kept]]
+                layers.append((kept[~judged[kept]], usual * size / max(size.mean(), np.finfo(float).tiny)))
+        return self.pool(graph, layers)
+
+    def layer_scale(self, scores: np.ndarray) -> float:
+        return 1.0
+
+
+def scales_and_offsets(graph: Graph) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The channel sets, gamma and beta of each BatchNorm that has a gamma."""
+    for weight in graph.weights:
+        if weight.name == "gamma" and isinstance(weight.layer, keras.layers.BatchNormalization):
+            own = {name: _keras.to_numpy(v).astype(float) for name, v in _keras.variables_by_name(weight.layer).items()}
+            yield weight.axes[0], own["gamma"], own.get("beta", np.zeros_like(own["gamma"]))
+
+
+@register_criterion("batchnorm_scale", "slimming", "liu2017")
+class BatchNormScale(BatchNormCriterion):
+    """Size of BatchNorm's scale, `abs(gamma)`. Train with `kprune.BatchNormPenalty` first: it drives scales to zero.
+
+    Source: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", section 3, which
+    compares scales over the whole network as they are.
+
+    Args:
+      ranking: see `Criterion`.
+    """
+
+    def __init__(self, ranking: str = "global"):
+        super().__init__(ranking)
+
+    def batchnorm_scores(self, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+        return np.abs(gamma)
+
+
+@register_criterion("channel_active_probability", "bwcp")
+class ChannelActiveProbability(BatchNormCriterion):
+    """The probability that a channel is positive after BatchNorm, `0.5 * (1 + erf(beta / (sqrt(2) * abs(gamma))))`,
+    were its normalized input Gaussian. A scale and offset of zero is never active.
+
+    Source: Shao et al. 2021, "BWCP: Probabilistic Learning-to-Prune Channels for ConvNets via Batch Whitening",
+    arXiv 2105.06423 (without the whitening).
+    """
+
+    def batchnorm_scores(self, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = beta / (np.sqrt(2.0) * np.abs(gamma))
+        ratio = np.where(np.isnan(ratio), -np.inf, ratio).clip(-10, 10)  # where erf is one to the last digit
+        error = _keras.to_numpy(keras.ops.erf(keras.ops.convert_to_tensor(ratio, "float32")))
+        return 0.5 * (1.0 + error.astype(float))

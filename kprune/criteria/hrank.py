@@ -1,0 +1,52 @@
+"""The rank of feature maps (Lin 2020, HRank)."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from kprune import _keras
+from kprune.criteria.base import register_criterion
+from kprune.criteria.informed import DataCriterion
+from kprune.criteria.statistics import Measure, Seen
+from kprune.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Ranks(Measure):
+    """The rank of each channel's map, summed over examples."""
+
+    images: int
+
+    def sums(self, seen: Seen) -> dict[str, np.ndarray]:
+        maps = _keras.to_numpy(keras.ops.cast(seen.maps, "float32"))
+        rows, channels = maps.shape[1] if maps.ndim > 2 else 1, maps.shape[-1]
+        matrices = np.moveaxis(maps, -1, 1).reshape(len(maps), channels, rows, -1)
+        return {"sum": np.linalg.matrix_rank(matrices).sum(axis=0), "count": len(maps)}
+
+
+@register_criterion("hrank", "lin2020")
+class HRank(DataCriterion):
+    """Mean rank of the channel's feature map after the activation; low ranks carry little and go first. Needs images.
+
+    A map with more than two dimensions is taken as a matrix of its first against the others; one with a single
+    dimension, or of a dense layer, has rank one or zero.
+
+    Source: Lin et al. 2020, "HRank: Filter Pruning using High-Rank Feature Map".
+
+    Args:
+      images: how many of the data are looked at; the paper takes 500, and ranks hardly vary.
+      ranking: see `Criterion`.
+    """
+
+    options = ("images", "ranking")
+
+    def __init__(self, images: int = 500, ranking: str = "layer"):
+        super().__init__(ranking)
+        if isinstance(images, bool) or not isinstance(images, int) or images < 1:
+            raise OptionError(f"images is {images!r}.", "A whole number of at least 1.", "Pass images=500.")
+        self.images = images
+        self.needs = (Ranks(images),)
+
+    def channel_scores(self, sums: dict[str, np.ndarray]) -> np.ndarray:
+        return sums["sum"] / sums["count"]

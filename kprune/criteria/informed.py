@@ -1,0 +1,104 @@
+"""Criteria that look at data: what they ask for, and how they get it."""
+
+import numpy as np
+
+from kprune.criteria.base import Criterion
+from kprune.criteria.statistics import Measure, Statistics, collect
+from kprune.errors import OptionError
+from kprune.graph import Graph
+
+
+class DataCriterion(Criterion):
+    """Scores channels by what data make of them.
+
+    A subclass names in `needs` the measures that it asks for, and overrides `channel_scores`, or `scores` for anything
+    beyond one layer. Where a channel set has several writers, or is seen in several places, scores are pooled as those
+    of weights are (see `Criterion.pool`).
+
+    Attributes:
+      needs: measures; those of all criteria are collected in one pass over the data.
+    """
+
+    needs: tuple[Measure, ...] = ()
+
+    def channel_scores(self, *sums: dict[str, np.ndarray]) -> np.ndarray:
+        """Scores of one layer.
+
+        Args:
+          *sums: what each measure of `needs` has added up, by name.
+
+        Returns:
+          float64 `[N]`, one per filter, low = remove first.
+        """
+        raise TypeError(f"{type(self).__name__} defines neither channel_scores nor scores")
+
+    def scores(self, graph: Graph, keep: np.ndarray, statistics: Statistics | None = None) -> np.ndarray:
+        """One score per channel set.
+
+        Args:
+          graph: the traced model.
+          keep: bool, one per channel set.
+          statistics: what `collect` found for `needs`.
+
+        Raises:
+          OptionError: there are no statistics, or they are not finite.
+        """
+        if statistics is None:
+            raise missing_data(self)
+        layers = []
+        for weight in graph.writers:
+            found = [statistics.of(measure, weight) for measure in self.needs]
+            if all(found):
+                kept = keep[weight.axes[weight.writes]]
+                own = self.channel_scores(*found)[kept]
+                if not np.isfinite(own).all():
+                    raise OptionError(
+                        f"criterion '{self.name}' finds scores of '{weight.path}' that are not finite.",
+                        "Data and weights for which the network computes finite numbers.",
+                        "Look for NaN or infinity in the data, and scale the images as in training.",
+                    )
+                layers.append((weight.axes[weight.writes][kept], own))
+        return self.pool(graph, layers)
+
+
+class Informed(Criterion):
+    """A criterion that collects what it needs when its scores are asked for.
+
+    Args:
+      criterion: a `DataCriterion`.
+      data: see `kprune.data.batches_of`.
+      verbose: see `collect`.
+    """
+
+    def __init__(self, criterion: DataCriterion, data, verbose):
+        super().__init__(criterion.ranking)
+        self.name, self.criterion, self.data, self.verbose = criterion.name, criterion, data, verbose
+
+    def scores(self, graph: Graph, keep: np.ndarray) -> np.ndarray:
+        statistics = collect(graph, self.data, self.criterion.needs, self.verbose)
+        return self.criterion.scores(graph, keep, statistics)
+
+    def get_config(self) -> dict:
+        return self.criterion.get_config()
+
+
+def missing_data(criterion: Criterion) -> OptionError:
+    """The error of a criterion that has no data."""
+    return OptionError(
+        f"criterion '{criterion.name}' looks at data, and data is None.",
+        "Images, or (images, labels) where it needs classes.",
+        "Pass data=(x_train, y_train), or a criterion such as 'l1' that looks at weights alone.",
+    )
+
+
+def inform(criterion: Criterion, data, verbose=1) -> Criterion:
+    """A criterion with its data; one that looks at weights alone as it is.
+
+    Raises:
+      OptionError: it needs data and there are none.
+    """
+    if not isinstance(criterion, DataCriterion):
+        return criterion
+    if data is None:
+        raise missing_data(criterion)
+    return Informed(criterion, data, verbose)

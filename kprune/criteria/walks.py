@@ -1,0 +1,171 @@
+"""What is carried back from the outputs: the gradient of a loss, or relevance."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from kprune import _keras
+from kprune._autodiff import linearize
+from kprune.criteria.backward import by_gradient
+from kprune.criteria.propagation import Propagation
+from kprune.errors import OptionError
+from kprune.graph import Graph
+
+ops = keras.ops
+
+
+class Walk:
+    """What is carried back. Subclasses are frozen dataclasses: equal walks are done once.
+
+    Attributes:
+      labels: whether it starts from labels.
+    """
+
+    labels: bool = True
+
+    def on(self, graph: Graph) -> "PreparedWalk":
+        """The walk prepared for one model."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class PreparedWalk:
+    """Where a walk starts, `seeds(outputs, targets)`, and the rule of a step, `back(step, arriving)`."""
+
+    seeds: Callable
+    back: Callable
+
+
+@dataclass(frozen=True)
+class Gradients(Walk):
+    """The gradient of a loss, summed over the examples.
+
+    Args:
+      loss: a Keras loss, its name, or a function `(y_true, y_pred)`; None: what the model is compiled with, else
+        cross-entropy.
+    """
+
+    loss: object = None
+
+    def on(self, graph: Graph) -> PreparedWalk:
+        losses = losses_of(graph, self.loss)
+
+        def seeds(outputs: Sequence, targets: Sequence) -> list:
+            if losses is None:
+                return linearize_loss([cross_entropy(graph)], outputs, [class_indices(targets, outputs)])
+            if not len(losses) == len(outputs) == len(targets):
+                raise OptionError(
+                    f"The model has {len(outputs)} outputs, {len(losses)} losses and {len(targets)} targets.",
+                    "One loss and one target per output.",
+                    "Pass data with as many targets as outputs, and one loss.",
+                )
+            return linearize_loss(losses, outputs, targets)
+
+        return PreparedWalk(seeds, by_gradient)
+
+
+def linearize_loss(losses: Sequence[Callable], outputs: Sequence, targets: Sequence) -> list:
+    """The gradient of the losses of all examples with respect to each output."""
+    count = outputs[0].shape[0]
+
+    def total(*predicted):
+        parts = [
+            ops.mean(ops.cast(loss(ops.convert_to_tensor(y), p), "float32"))
+            for loss, y, p in zip(losses, targets, predicted, strict=True)
+        ]
+        return [sum(parts) * count]
+
+    _, pullback = linearize(total, [ops.cast(y, "float32") for y in outputs])
+    return pullback([ops.ones(())])
+
+
+def losses_of(graph: Graph, loss) -> list[Callable] | None:
+    """The losses, one per output of the model; None where nobody named one.
+
+    Raises:
+      OptionError: Keras does not know the loss.
+    """
+    if loss is None:
+        loss = (_keras.compile_arguments(graph.model) or {}).get("loss")
+    if loss is None:
+        return None
+    if isinstance(loss, dict):
+        loss = [loss.get(name) for name in _keras.functional(graph.model).output_names]
+    given = list(loss) if isinstance(loss, (list, tuple)) else [loss] * len(graph.ends)
+    try:
+        return [keras.losses.get(one) if one is not None else no_loss for one in given]
+    except ValueError as error:
+        raise OptionError(
+            f"loss is {loss!r}: {error}", "A Keras loss, its name, or a function.", "Pass 'mse', for instance."
+        ) from error
+
+
+def no_loss(y_true, y_pred):
+    """Of an output that was compiled without one."""
+    return ops.zeros(())
+
+
+def cross_entropy(graph: Graph) -> Callable:
+    """Cross-entropy of class indices, from logits or, where the last activation makes them, from probabilities."""
+    last = next(call for call in reversed(graph.calls) if graph.ends[0] in call.outputs)
+    activation = getattr(last.operation, "activation", None)
+    made = activation in (keras.activations.softmax, keras.activations.sigmoid)
+    from_logits = not (made or isinstance(last.operation, keras.layers.Softmax))
+
+    def loss(y_true, y_pred):
+        if y_pred.shape[-1] == 1:
+            y = ops.cast(ops.expand_dims(y_true, -1), y_pred.dtype)
+            return ops.binary_crossentropy(y, y_pred, from_logits=from_logits)
+        return ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=from_logits)
+
+    return loss
+
+
+@dataclass(frozen=True)
+class Relevance(Walk):
+    """Layer-wise relevance propagation from the true class (see `kprune.criteria.propagation`).
+
+    Args:
+      alpha, beta: of the alpha-beta rule.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+
+    def on(self, graph: Graph) -> PreparedWalk:
+        return PreparedWalk(one_hot_seeds, Propagation(self.alpha, self.beta))
+
+
+def one_hot_seeds(outputs: Sequence, targets: Sequence) -> list:
+    """One at the output of the true class; a single output, of two classes, starts with one for both."""
+    labels, classes = class_indices(targets, outputs), outputs[0].shape[1]
+    return [ops.convert_to_tensor((np.eye(classes)[labels] if classes > 1 else np.ones((len(labels), 1))), "float32")]
+
+
+def class_indices(targets: Sequence, outputs: Sequence) -> np.ndarray:
+    """The class of each example from integer or one-hot labels.
+
+    Raises:
+      OptionError: the model does not name classes, or the labels are none of its classes.
+    """
+    if len(outputs) != 1 or len(outputs[0].shape) != 2:
+        raise OptionError(
+            f"The model has outputs of shape {[tuple(y.shape)[1:] for y in outputs]}.",
+            "One output with a number per class.",
+            "Choose a criterion that needs no classes, such as 'apoz', or 'taylor' with a loss.",
+        )
+    classes = max(outputs[0].shape[1], 2)
+    labels = np.asarray(targets[0]) if len(targets) == 1 else np.zeros(())
+    if labels.ndim == 2 and labels.shape[1] == classes:
+        return labels.argmax(axis=1)
+    flat = labels.reshape(-1)
+    whole = flat.astype(int)
+    if len(flat) != outputs[0].shape[0] or (whole != flat).any() or whole.min() < 0 or whole.max() >= classes:
+        raise OptionError(
+            f"data has labels of shape {labels.shape[1:]} with values such as {flat[:5].tolist()}.",
+            f"One of {classes} classes per example: a whole number below {classes}, or one-hot.",
+            "Pass (images, labels) with the labels that the model was trained on.",
+        )
+    return whole
