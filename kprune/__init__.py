@@ -4,9 +4,9 @@ from kprune import criteria
 from kprune.api import apply_plan, plan_pruning, prune_model, strip
 from kprune.benchmark import TFLiteTiming, benchmark_tflite, run_tflite
 from kprune.calibration import recalibrate_batchnorm
-from kprune.callbacks import SimilarityPruning
+from kprune.callbacks import BatchNormPenalty, GradualPruning, SimilarityPruning
 from kprune.cost import Cost, model_cost
-from kprune.criteria import Criterion, register_criterion
+from kprune.criteria import Criterion, DataCriterion, register_criterion
 from kprune.errors import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
 from kprune.export import TFLiteExport, export_tflite
 from kprune.masking import MaskedLayer
@@ -17,9 +17,12 @@ from kprune.selection import Limits
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchNormPenalty",
     "Cost",
     "Criterion",
+    "DataCriterion",
     "ExportError",
+    "GradualPruning",
     "KpruneError",
     "Limits",
     "MaskedLayer",

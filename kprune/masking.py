@@ -96,6 +96,19 @@ def wrap(layer, weights: list[SlicedWeight], keep: np.ndarray):
     return MaskedLayer(layer, packed, name=layer.name) if packed else layer
 
 
+def zero_filters(graph: Graph, keep: np.ndarray):
+    """Zeroes removed filters, with their biases, where they are made and nowhere else, so that training can bring them
+    back (a filter whose readers are zero as well gets no gradient any more).
+    """
+    writers = {id(weight.layer) for weight in graph.writers}
+    for weight in graph.weights:
+        axis = 0 if weight.name == "bias" and id(weight.layer) in writers else weight.writes
+        if axis is not None and weight.variable.trainable:
+            value = weight.value().copy()
+            np.moveaxis(value, axis, 0)[~keep[weight.axes[axis]]] = 0
+            weight.variable.assign(value)
+
+
 class TrainingMasks:
     """The masks of a model in training: one variable each, seen by the compiled step.
 

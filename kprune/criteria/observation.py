@@ -9,8 +9,8 @@ import numpy as np
 from kprune.channels import along, varying_axes
 from kprune.graph import Graph, SlicedWeight, calls_by_operation
 from kprune.rules import Call, find_rule
-from kprune.rules.elementwise import ActivationRule, Elementwise, PassThrough, PReLURule
 from kprune.rules.base import channel_axis
+from kprune.rules.elementwise import ActivationRule, Elementwise, PassThrough, PReLURule
 from kprune.rules.merge import Average, Concatenate, Merge, Subtract
 from kprune.rules.normalization import BatchNormalizationRule, RescalingRule
 from kprune.rules.spatial import Spatial

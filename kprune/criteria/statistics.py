@@ -1,4 +1,4 @@
-"""One pass over the data for all criteria that ask: sums per layer and channel, in memory that does not grow with it."""
+"""One pass over the data for all criteria that ask: sums per layer and channel, in memory that does not grow."""
 
 import math
 import time

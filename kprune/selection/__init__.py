@@ -1,6 +1,6 @@
 """From scores, or similarities, to a decision that meets the budget and keeps the limits."""
 
-from kprune.selection.budget import Budget, make_budget, remove_until, require_reachable, trim
+from kprune.selection.budget import Budget, ChannelCount, make_budget, remove_until, require_reachable, trim
 from kprune.selection.limits import Bounds, Limits, bind
 from kprune.selection.ranking import select_by_score
 from kprune.selection.similarity import Comparison, Round, select_by_similarity
@@ -8,6 +8,7 @@ from kprune.selection.similarity import Comparison, Round, select_by_similarity
 __all__ = [
     "Bounds",
     "Budget",
+    "ChannelCount",
     "Comparison",
     "Limits",
     "Round",

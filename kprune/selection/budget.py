@@ -36,6 +36,35 @@ class Budget:
     def met(self, keep: np.ndarray) -> bool:
         return self.removed(keep) >= self.target - 1e-12
 
+    def words(self, share: float) -> str:
+        """A share in words."""
+        return f"{100 * share:.2f} %"
+
+
+@dataclass(frozen=True)
+class ChannelCount:
+    """A number of channel sets that shall be removed; used like a `Budget`.
+
+    Attributes:
+      target: how many.
+      cost: the cost of the model under a decision.
+    """
+
+    target: int
+    cost: CostModel = field(repr=False)
+    kind: str = "channels"
+
+    def removed(self, keep: np.ndarray) -> int:
+        """How many a decision removes."""
+        return int((~np.asarray(keep)).sum())
+
+    def met(self, keep: np.ndarray) -> bool:
+        return self.removed(keep) >= self.target
+
+    def words(self, count: int) -> str:
+        """A number in words."""
+        return f"{count}"
+
 
 def make_budget(cost: CostModel, target_flops: float | None, target_params: float | None) -> Budget:
     """A budget from what the user gave.

@@ -4,7 +4,7 @@ import numpy as np
 
 from kprune.criteria import Criterion
 from kprune.graph import Graph
-from kprune.selection.budget import Budget, remove_until, trim
+from kprune.selection.budget import Budget, ChannelCount, remove_until, trim
 from kprune.selection.limits import Bounds
 
 
@@ -35,16 +35,25 @@ def quantiles(scores: np.ndarray, labels: np.ndarray, among: np.ndarray) -> np.n
     return result
 
 
-def select_by_score(graph: Graph, criterion: Criterion, budget: Budget, bounds: Bounds) -> np.ndarray:
+def select_by_score(
+    graph: Graph, criterion: Criterion, budget: Budget | ChannelCount, bounds: Bounds, keep: np.ndarray | None = None
+) -> np.ndarray:
     """The decision of a scoring criterion.
+
+    Args:
+      graph: the traced model.
+      criterion: gives the scores.
+      budget: what shall go in all; it can be reached.
+      bounds: the limits.
+      keep: the decision that it starts from; None: everything stays.
 
     Returns:
       bool, one per channel set, True = keep.
     """
-    keep, removed = budget.cost.everything(), []
+    keep, removed = budget.cost.everything() if keep is None else keep, []
     scores = criterion.scores(graph, keep)
     if criterion.ranking == "layer":
-        scores = quantiles(scores, classes(graph), graph.prunable)
+        scores = quantiles(scores, classes(graph), graph.prunable & keep)
     while not budget.met(keep):
         free = np.flatnonzero(bounds.open(keep))
         order = bounds.admit(keep, free[np.lexsort((free, scores[free]))])

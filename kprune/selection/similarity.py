@@ -36,11 +36,11 @@ class View:
 
 @dataclass(frozen=True)
 class Round:
-    """One round of Algorithm 1, for the plan's record."""
+    """One round of pruning, for the plan's record; `ratio` is that of Algorithm 1, None for a criterion of scores."""
 
     removed_share: float
     filters: int
-    ratio: float
+    ratio: float | None = None
     relaxed: str | None = None
 
 

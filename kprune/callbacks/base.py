@@ -1,0 +1,133 @@
+"""What pruning callbacks share: when a round is due, masks that hold, logs, and resuming."""
+
+import logging
+
+import keras
+
+from kprune import _keras
+from kprune.api import refuse_barriers
+from kprune.cost import CostModel
+from kprune.criteria import Criterion
+from kprune.graph import trace
+from kprune.masking import TrainingMasks
+from kprune.plan import Plan, make_plan
+from kprune.schedules import EpochSchedule
+from kprune.selection import Round, bind
+from kprune.zeros import masked_sets
+
+logger = logging.getLogger("kprune")
+
+
+class PruningCallback(keras.callbacks.Callback):
+    """Prunes between epochs, on the compiled model that `fit` trains.
+
+    Masked weights are held at zero by constraints on the variables, which cost no time and are not saved with the
+    model. The masks are read back from the zeros in the weights when training begins, so a run that was killed goes on
+    where it stood. A subclass says what the budget is (`_make_budget`), and what goes in a round (`_round`).
+
+    Args:
+      criterion: for the plan's record, and for the subclass.
+      schedule: when rounds are due.
+      limits: `kprune.Limits`, or None.
+    """
+
+    def __init__(self, criterion: Criterion, schedule: EpochSchedule, limits):
+        super().__init__()
+        self.criterion, self.schedule, self.limits = criterion, schedule, limits
+        self.rounds: list[Round] = []
+        self._graph = self._keep = None
+
+    def on_train_begin(self, logs=None):
+        """Checks everything before the first step; masks are read later, when every callback has begun."""
+        if self._graph is None or self._graph.model is not self.model:
+            self._graph = trace(self.model)
+            self._masks = TrainingMasks(self._graph)
+        refuse_barriers(self._graph, strict=False)
+        self._cost = CostModel(self._graph)
+        self._bounds = bind(self.limits, self._graph)
+        self._budget = self._make_budget()
+        self._keep = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Prunes what the epoch before made due, so that what is saved at the end of an epoch is what was trained.
+
+        At the first epoch, reads the masks from the zeros in the weights (a resumed run has some).
+        """
+        if self._keep is None:
+            self._keep = ~masked_sets(self._graph)
+            self._masks.attach(self._keep)
+            self._masks.enforce(self._keep)
+            _keras.refresh_train_function(self.model)
+            self._restored = _keras.was_restored(self.model)
+            self._due = self._schedule_rounds(0 if self._restored else epoch, self.params["epochs"])
+        self._epoch = epoch
+        self._prune_after(epoch - 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes into the logs what share is masked."""
+        if logs is not None:
+            logs["pruned_flops"] = self._share("flops")
+            logs["pruned_params"] = self._share("params")
+
+    def on_train_end(self, logs=None):
+        """The last round, if it is due now; and masks once more where an average was written over the weights."""
+        if self._keep is None:
+            return
+        if _keras.averages_weights(self.model):
+            self._masks.enforce(self._keep)
+        if self._epoch == self._due[-1] and not self.model.stop_training:
+            self._prune_after(self._epoch)
+        if not self._budget.met(self._keep):
+            logger.warning(
+                "Training ended before the target: %s of the %s are removed, %s were asked for. "
+                "Call fit again with the callback, or prune the rest with kprune.prune_model.",
+                self._budget.words(self._budget.removed(self._keep)),
+                self._budget.kind,
+                self._budget.words(self._budget.target),
+            )
+
+    @property
+    def plan(self) -> Plan | None:
+        """What is masked, read from the weights as they are now (`EarlyStopping` may have put back earlier ones)."""
+        if self._keep is None:
+            return None
+        return make_plan(
+            self._cost,
+            ~masked_sets(self._graph),
+            criterion={"name": self.criterion.name, **self.criterion.get_config()},
+            target={self._budget.kind: self._budget.target},
+            rounds=[vars(entry) for entry in self.rounds],
+        )
+
+    def _make_budget(self):
+        """The budget of the whole training.
+
+        Raises:
+          TargetError: it cannot be reached.
+        """
+        raise NotImplementedError
+
+    def _schedule_rounds(self, first: int, epochs: int) -> list[int]:
+        """The epochs after which rounds are due, in a `fit` from epoch `first` to before `epochs`."""
+        return self.schedule.rounds(first, epochs)
+
+    def _round(self, place: int, count: int):
+        """Does round `place`, from 1, of `count`."""
+        raise NotImplementedError
+
+    def _prune_after(self, epoch: int):
+        """The round that is due after an epoch, if there is one."""
+        if epoch in self._due and not self._budget.met(self._keep):
+            self._round(self._due.index(epoch) + 1, len(self._due))
+
+    def _mask(self, keep):
+        """Masks what a round removed; the compiled step sees it."""
+        self._keep = keep
+        self._masks.assign(keep)
+        if keras.backend.backend() != "tensorflow":
+            _keras.refresh_train_function(self.model)
+
+    def _share(self, kind: str) -> float:
+        whole = self._cost.everything()
+        count = self._cost.flops if kind == "flops" else self._cost.params
+        return 1.0 - count(self._keep) / count(whole)

@@ -1,0 +1,176 @@
+"""Gradual pruning by any criterion of scores between epochs (Aketi 2020), and soft filter pruning (He 2018)."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from kprune.callbacks.base import PruningCallback
+from kprune.criteria import Similarity, get_criterion, inform
+from kprune.errors import OptionError, TargetError
+from kprune.masking import zero_filters
+from kprune.schedules import EpochSchedule, expected_share
+from kprune.selection import Budget, ChannelCount, Round, make_budget, require_reachable, select_by_score
+
+
+class GradualPruning(PruningCallback):
+    """Masks the channels with the lowest scores, a few after every n-th epoch, while training goes on.
+
+    Sources: Aketi, Roy, Raghunathan, Roy 2020, "Gradual Channel Pruning while Training using Feature Relevance Scores
+    for Convolutional Neural Networks", arXiv 2002.09958, section 4; with `"l2"` and `regrow=True` He et al. 2018, "Soft
+    Filter Pruning for Accelerating Deep Convolutional Neural Networks", Algorithm 1.
+
+    Masks are held, saved and read back as those of `SimilarityPruning`; `kprune.strip` removes what is masked.
+
+    Args:
+      criterion: a name or an object, such as "relevance", "taylor", "l2"; not "similarity".
+      target_flops: the share of the FLOPs to remove, between 0 and 1, in equal steps, one a round.
+      target_params: the same of the parameters.
+      channels_per_round: instead, how many channels each round removes (channel sets: channels that are tied by
+        additions count once). Give one of the three.
+      every_epochs: rounds are due after every n-th epoch.
+      until_epoch: the last round is due after so many epochs at most; with a target, after just so many. None: two
+        thirds of those of this `fit`.
+      data: for a criterion that looks at data, as `kprune.plan_pruning` takes it; read once a round, so not a
+        generator.
+      regrow: before the last round, zeroes filters but does not hold them: they may grow back, and each round chooses
+        anew, all of the target at once. Only the last round masks, and only from then on is anything pruned in the
+        logs and in `plan`.
+      limits: `kprune.Limits`, or None.
+
+    Attributes:
+      plan: the `Plan` of what is masked in the weights now; None before training.
+      rounds: one record per round: share removed (or number of channels), filters.
+
+    Raises:
+      OptionError: when made or when training begins: a wrong option, no data, or data that can be read only once.
+      TargetError: when training begins: the target cannot be reached.
+
+    Example:
+      >>> pruning = kprune.GradualPruning("relevance", channels_per_round=120, every_epochs=21, until_epoch=150,
+      ...                                 data=(x_train, y_train))  # ResNet-56 in the paper, 200 epochs
+      >>> model.fit(x_train, y_train, epochs=200, callbacks=[pruning])
+      >>> small = kprune.strip(model)
+    """
+
+    def __init__(
+        self,
+        criterion="relevance",
+        target_flops=None,
+        *,
+        target_params=None,
+        channels_per_round=None,
+        every_epochs=1,
+        until_epoch=None,
+        data=None,
+        regrow=False,
+        limits=None,
+    ):
+        criterion = get_criterion(criterion)
+        check_criterion(criterion, data)
+        check_channels(channels_per_round, (target_flops, target_params))
+        schedule = EpochSchedule(0, every_epochs, until_epoch)
+        if until_epoch is not None and until_epoch < every_epochs:
+            raise OptionError(
+                f"until_epoch={until_epoch} leaves no round after {every_epochs} epochs.",
+                "until_epoch of at least every_epochs.",
+                "Prune more often or end later.",
+            )
+        super().__init__(criterion, replace(schedule, start_epoch=every_epochs - 1), limits)
+        self.targets, self.channels_per_round = (target_flops, target_params), channels_per_round
+        self.data, self.regrow = data, regrow
+
+    def _make_budget(self) -> Budget | ChannelCount:
+        if self.channels_per_round is not None:
+            return ChannelCount(self.channels_per_round, self._cost)
+        budget = make_budget(self._cost, *self.targets)
+        require_reachable(budget, self._bounds)
+        return budget
+
+    def _schedule_rounds(self, first: int, epochs: int) -> list[int]:
+        """With a number of channels rounds are counted from the beginning, as in the paper; else from the target."""
+        if self.channels_per_round is None:
+            return super()._schedule_rounds(first, epochs)
+        every, until = self.schedule.every_epochs, self.schedule.until_epoch
+        begin = first if until is None else 0
+        until = first + max(1, (epochs - first) * 2 // 3) if until is None else until
+        due = list(range(begin + every - 1, max(until, begin + every), every))
+        counts = self.schedule.until_epoch is None and not self._restored
+        self._before = self._budget.removed(self._keep) if counts else 0
+        self._budget = replace(self._budget, target=self._before + self.channels_per_round * len(due))
+        require_so_many(self._budget, self._bounds)
+        return due
+
+    def _round(self, place: int, count: int):
+        """Removes what has the lowest scores, up to the share of this round."""
+        last = place == count
+        criterion = inform(self.criterion, self.data, self.params["verbose"])
+        begin = self._cost.everything() if self.regrow else self._keep
+        goal = self._budget if self.regrow and self.channels_per_round is None else self._goal(place, count)
+        keep = select_by_score(self._graph, criterion, goal, self._bounds, begin)
+        self.rounds.append(Round(self._budget.removed(keep), int((begin & ~keep).sum())))
+        if self.regrow and not last:
+            zero_filters(self._graph, keep)
+        else:
+            self._mask(keep)
+
+    def _goal(self, place: int, count: int) -> Budget | ChannelCount:
+        """What shall be gone after a round."""
+        if self.channels_per_round is None:
+            return replace(self._budget, target=expected_share(self._budget.target, place, count))
+        return replace(self._budget, target=self._before + self.channels_per_round * place)
+
+
+def check_criterion(criterion, data):
+    """Checks that a criterion gives scores, and that its data can be read more than once.
+
+    Raises:
+      OptionError: it does not, or they cannot.
+    """
+    if isinstance(criterion, Similarity):
+        raise OptionError(
+            "criterion is 'similarity', which chooses sets of filters and gives no scores.",
+            "A criterion of scores, such as 'relevance', 'taylor' or 'l2'.",
+            "Use kprune.SimilarityPruning.",
+        )
+    if inform(criterion, data) is not criterion and hasattr(data, "__next__"):
+        raise OptionError(
+            f"data is a {type(data).__name__}, which can be read only once.",
+            "Data that can be read again in every round.",
+            "Pass arrays, a tf.data.Dataset, a PyDataset, a DataLoader or a list of batches.",
+        )
+
+
+def check_channels(channels_per_round, targets: tuple):
+    """Checks that there is one target.
+
+    Raises:
+      OptionError: there are several, or the number of channels is no whole number above zero.
+    """
+    if channels_per_round is None:
+        return
+    if any(target is not None for target in targets):
+        raise OptionError(
+            "channels_per_round is given together with a target.", "One of them.", "Leave out channels_per_round."
+        )
+    whole = isinstance(channels_per_round, int) and not isinstance(channels_per_round, bool)
+    if not whole or channels_per_round < 1:
+        raise OptionError(
+            f"channels_per_round is {channels_per_round!r}.", "A whole number of at least 1.", "Pass 10, for instance."
+        )
+
+
+def require_so_many(budget: ChannelCount, bounds):
+    """Checks that so many channels can be removed.
+
+    Raises:
+      TargetError: fewer can.
+    """
+    everything = budget.cost.everything()
+    most = budget.removed(bounds.smallest(everything, np.ones(len(everything))))
+    if most < budget.target:
+        raise TargetError(
+            f"{budget.target} channels shall go from '{budget.cost.graph.model.name}', of which {most} can.",
+            f"At most {most} in all rounds.",
+            "Lower channels_per_round, prune less often, or loosen the limits.",
+            most / len(everything),
+        )

@@ -1,0 +1,88 @@
+"""Algorithm 1 of Wu 2023 between epochs."""
+
+import numpy as np
+
+from kprune.callbacks.base import PruningCallback
+from kprune.criteria import Similarity
+from kprune.errors import OptionError
+from kprune.schedules import EpochSchedule, expected_share
+from kprune.selection import Budget, Comparison, Round, make_budget, remove_until, require_reachable, trim
+
+
+class SimilarityPruning(PruningCallback):
+    """Algorithm 1 of Wu 2023, soft: between epochs it masks the filters that others make redundant.
+
+    It works on the compiled model that `fit` trains: masked weights are held at zero by constraints on the
+    variables, which cost no time and are not saved with the model. `kprune.strip` then removes them. The masks are
+    read back from the zeros in the weights when training begins, so a run that was killed goes on where it stood.
+
+    Args:
+      target_flops: the share of the FLOPs to remove, between 0 and 1; reached after `until_epoch` epochs.
+      target_params: the same of the parameters; give one of the two.
+      alpha, ratio: see `kprune.criteria.Similarity`.
+      start_epoch: the first epoch, from 0, after which filters may go.
+      every_epochs: how many epochs lie between two rounds.
+      until_epoch: after how many epochs the target is reached; None: two thirds of those of this `fit`.
+      limits: `kprune.Limits`, or None.
+      **options: further options of `kprune.criteria.Similarity`: metric, fold_bn, guard, coupling.
+
+    Attributes:
+      plan: the `Plan` of what is masked in the weights now; None before training.
+      rounds: one record per round: share removed, filters, ratio, what was relaxed.
+
+    Raises:
+      OptionError: when made or when training begins: a wrong option.
+      TargetError: when training begins: the target cannot be reached.
+
+    Example:
+      >>> model.fit(x, y, epochs=30, callbacks=[kprune.SimilarityPruning(target_flops=0.5)])
+      >>> small = kprune.strip(model)
+    """
+
+    def __init__(
+        self,
+        target_flops=None,
+        *,
+        target_params=None,
+        alpha=1.0,
+        ratio=0.35,
+        start_epoch=0,
+        every_epochs=1,
+        until_epoch=None,
+        limits=None,
+        **options,
+    ):
+        if "compensate" in options:
+            raise OptionError(
+                "compensate is for pruning at once; between epochs the training itself makes up for a filter.",
+                "metric, fold_bn, guard or coupling.",
+                "Leave it out, or use kprune.prune_model.",
+            )
+        criterion = Similarity(alpha, ratio, **options)
+        super().__init__(criterion, EpochSchedule(start_epoch, every_epochs, until_epoch), limits)
+        self.targets = (target_flops, target_params)
+        self._ratio = criterion.ratio
+
+    def _make_budget(self) -> Budget:
+        budget = make_budget(self._cost, *self.targets)
+        require_reachable(budget, self._bounds)
+        self._comparison = Comparison(self._graph, self.criterion)
+        self._ratio = self.criterion.ratio
+        return budget
+
+    def _round(self, place: int, count: int):
+        """Removes what is redundant, and more by a relaxed ratio where the schedule is behind."""
+        due = expected_share(self._budget.target, place, count)
+        keep, removed = self._keep, []
+        self._comparison.look_again()
+        while True:
+            order, self._ratio, relaxed = self._comparison.candidates(keep, self._bounds, self._ratio)
+            keep, went = remove_until(self._budget, keep, order)
+            removed.append(went)
+            self.rounds.append(Round(self._budget.removed(keep), len(went), self._ratio, relaxed))
+            if self._budget.removed(keep) >= min(due, self._budget.target) - 1e-12:
+                break
+            self._ratio *= 0.9
+        if self._budget.met(keep):
+            keep = trim(self._budget, keep, np.concatenate(removed))
+        self._mask(keep)
