@@ -38,6 +38,7 @@ def without_gradients():
 def _by_tensorflow(function: Callable, inputs: list):
     import tensorflow as tf
 
+    inputs = [tf.identity(x) for x in inputs]  # a tensor given twice has two gradients
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(inputs)
         outputs = function(*inputs)
