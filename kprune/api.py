@@ -4,18 +4,18 @@ import keras
 
 from kprune.calibration import handed_on, merge_factors
 from kprune.cost import CostModel
-from kprune.criteria import Criterion, Similarity, get_criterion, inform
+from kprune.criteria import Criterion, get_criterion, inform
 from kprune.errors import ModelError, OptionError
 from kprune.graph import Graph, trace
 from kprune.plan import Plan, make_plan
 from kprune.reconstruction import reconstruct
-from kprune.selection import bind, make_budget, require_reachable, select_by_score, select_by_similarity
+from kprune.selection import bind, make_budget, require_reachable, select
 from kprune.surgery import rebuild
 from kprune.zeros import dead_sets
 
 
 def plan_pruning(
-    model, target_flops=None, *, target_params=None, criterion="similarity", data=None, limits=None, strict=False
+    model, target_flops=None, *, target_params=None, criterion=None, data=None, limits=None, strict=False
 ) -> Plan:
     """Chooses the filters to remove; changes nothing.
 
@@ -24,7 +24,7 @@ def plan_pruning(
       target_flops: the share of the FLOPs (multiply-accumulates of conv and dense layers) to remove, between 0 and 1.
       target_params: the same of the parameters; give one of the two.
       criterion: a name such as "similarity", "l1" or "relevance", or an object such as
-        `kprune.criteria.Similarity(...)`.
+        `kprune.criteria.Similarity(...)`; None: "reconstruction_error" where there are data, else "similarity".
       data: for a criterion that looks at data: images, `(images, labels)` where it needs classes, or anything else that
         `fit` takes; read once. A progress bar appears where that takes more than a few seconds, unless
         `keras.config.disable_interactive_logging()` was called.
@@ -49,6 +49,8 @@ def plan_pruning(
 
 def with_data(criterion, data, again: bool = False) -> Criterion:
     """A criterion, or its name, as an object that has the data it needs; `again` where they are read once more."""
+    if criterion is None:
+        criterion = "similarity" if data is None else "reconstruction_error"
     return inform(get_criterion(criterion), data, keras.config.is_interactive_logging_enabled(), again)
 
 
@@ -60,13 +62,8 @@ def plan_graph(graph: Graph, target_flops, target_params, criterion, limits, str
     budget = make_budget(cost, target_flops, target_params)
     bounds = bind(limits, graph)
     require_reachable(budget, bounds)
-    rounds, merges = [], {}
-    if isinstance(criterion, Similarity):
-        keep, rounds = select_by_similarity(graph, criterion, budget, bounds)
-        if criterion.compensate:
-            merges = merge_factors(graph, criterion, keep)
-    else:
-        keep = select_by_score(graph, criterion, budget, bounds)
+    keep, rounds = select(graph, criterion, budget, bounds)
+    merges = merge_factors(graph, criterion, keep) if getattr(criterion, "compensate", False) else {}
     return make_plan(
         cost,
         keep,
@@ -136,7 +133,7 @@ def prune_model(
     target_flops=None,
     *,
     target_params=None,
-    criterion="similarity",
+    criterion=None,
     mode="hard",
     data=None,
     repair=True,

@@ -10,7 +10,7 @@ from kprune.data import batches_of, check_inputs
 from kprune.execution import execute
 from kprune.graph import Graph, trace
 from kprune.plan import Plan
-from kprune.selection.structure import following_scale
+from kprune.structure import following_scale
 from kprune.surgery import rebuild
 
 

@@ -10,24 +10,21 @@ import keras
 import numpy as np
 
 from kprune import _keras
-from kprune.cost import CostModel
-from kprune.data import check_inputs, take
+from kprune.criteria.elimination import RIDGE, images_for, some_places
 from kprune.execution import Step, walk
 from kprune.graph import Graph, SlicedWeight, trace
-from kprune.linear import LinearMap, Places, choose_places, linear_map
-from kprune.selection.structure import Landing, landings
+from kprune.linear import LinearMap, Places, linear_map
+from kprune.progress import Progress
+from kprune.structure import Landing, landings, scale_of
 from kprune.surgery import rebuild
 
-IMAGES = 1024  # at most so many are used
-MEMORY = 2**31  # bytes of activations of both networks that may be held at once
-ROWS_PER_FEATURE = 32
-FEWEST_ROWS, MOST_ROWS = 4096, 32768
-RIDGE = 1e-3  # of the mean power of a feature; the fit is drawn towards the weights before it
 SMALLEST_SCALE = 1e-3  # of a BatchNorm; below it nothing that the layer does is heard
 logger = logging.getLogger("kprune")
 
 
-def reconstruct(graph: Graph, keep: np.ndarray, data, values: dict | None = None) -> dict[int, np.ndarray]:
+def reconstruct(
+    graph: Graph, keep: np.ndarray, data, values: dict | None = None, verbose=None
+) -> dict[int, np.ndarray]:
     """Fits the readers of a pruned network, one after the other from the input on, to the unpruned one.
 
     For each conv or dense layer: `W = argmin ||Y - X W||^2 + ridge ||W - W_0||^2`, `X` what the layer sees in the
@@ -38,9 +35,10 @@ def reconstruct(graph: Graph, keep: np.ndarray, data, values: dict | None = None
     Args:
       graph: the traced model; only read.
       keep: the decision, one boolean per channel set.
-      data: images, see `kprune.data.batches_of`; labels are not needed. At most `IMAGES` of them are used, and fewer
-        where the activations of both networks would take more than `MEMORY` bytes.
+      data: images, see `kprune.data.batches_of`; labels are not needed. At most 1024 of them are used, and fewer where
+        the activations of both networks would take more than 2 GB.
       values: weights that stand for the model's own, by the id of the variable, or None.
+      verbose: 0 for no progress bar; None: as `keras.config` has it.
 
     Returns:
       New weights by the id of the variable, in the original shapes, `values` among them.
@@ -54,12 +52,15 @@ def reconstruct(graph: Graph, keep: np.ndarray, data, values: dict | None = None
     work = Repair(graph, pruned, keep)
     ours, theirs = walk(graph, images), walk(pruned, images)
     before, after = next(ours), next(theirs)
+    progress = Progress(len(work.readers), "layer", verbose)
     while before is not None:
         output = before.run()
         work.fit(before, after, output)
         result = after.run()
         work.remember(before.call, output, result)
         before, after = proceed(ours, output), proceed(theirs, result)
+        progress.show(len(work.fitted))
+    progress.finish(len(work.fitted))
     logger.info("repaired %d layers from %d images", len(work.fitted), len(images[0]))
     return {**(values or {}), **work.values()}
 
@@ -70,16 +71,6 @@ def proceed(walking, outputs) -> Step | None:
         return walking.send(outputs)
     except StopIteration:
         return None
-
-
-def images_for(graph: Graph, data) -> tuple[np.ndarray, ...]:
-    """As many images as may be used."""
-    cost = CostModel(graph)
-    each = 2 * cost.activation_bytes(cost.everything())
-    count = IMAGES if np.isnan(each) else int(np.clip(MEMORY // max(each, 1), 16, IMAGES))
-    images = take(data, count)
-    check_inputs(graph.model, images)
-    return images
 
 
 @dataclass(frozen=True)
@@ -137,8 +128,7 @@ class Repair:
         variables = _keras.variables_by_name(layer)
         kernel = as_float(variables[linear.weight])
         start = linear.matrix(layer, kernel)
-        count = int(np.clip(ROWS_PER_FEATURE * start.shape[1], FEWEST_ROWS, MOST_ROWS))
-        places = choose_places(self.rng, len(seen), linear.map_shape(layer, seen, output), count)
+        places = some_places(linear, layer, seen, output, self.rng)
         landing = self.landings.get(before.call.outputs[0], Landing())
         target = self.target(reader, before.call.operation, whole, output, places)
         target = target + self.missing(reader, landing, before.call.operation, places)
@@ -167,9 +157,7 @@ class Repair:
         known = [self.streams[place] for place in landing.others if place in self.streams]
         if not known or not is_linear(layer) or any(x.ndim < 2 for pair in known for x in pair):
             return 0.0
-        scale = (
-            np.ones(len(reader.kept), dtype=np.float32) if landing.norm is None else scale_of(landing.norm.operation)
-        )
+        scale = np.ones(len(reader.kept)) if landing.norm is None else scale_of(landing.norm.operation)
         scale = scale[reader.kept]
         inverse = np.where(np.abs(scale) > SMALLEST_SCALE, 1.0 / np.where(scale == 0, 1.0, scale), 0.0)
         lack = sum(
@@ -204,13 +192,6 @@ def as_float(x) -> np.ndarray:
 def is_linear(layer) -> bool:
     """Whether nothing follows the bias inside the layer."""
     return getattr(layer, "activation", None) in (None, keras.activations.linear)
-
-
-def scale_of(norm) -> np.ndarray:
-    """What a BatchNorm multiplies each channel by."""
-    own = {name: as_float(v) for name, v in _keras.variables_by_name(norm).items()}
-    deviation = np.sqrt(own["moving_variance"] + norm.epsilon)
-    return own.get("gamma", np.ones_like(deviation)) / deviation
 
 
 def least_squares(rows: np.ndarray, target: np.ndarray, start: np.ndarray) -> np.ndarray:

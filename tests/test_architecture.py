@@ -20,6 +20,7 @@ PACKAGE = ROOT / "kprune"
 LEVELS = {
     "kprune.errors": -1,
     "kprune.files": 0,
+    "kprune.progress": 0,
     "kprune.registry": 0,
     "kprune.schedules": 0,
     "kprune._keras": 0,
@@ -30,6 +31,7 @@ LEVELS = {
     "kprune.rules": 2,
     "kprune.graph": 3,
     "kprune.execution": 4,
+    "kprune.structure": 4,
     "kprune.criteria": 5,
     "kprune.cost": 4,
     "kprune.masking": 4,
@@ -68,7 +70,7 @@ MAX_FUNCTION_LINES = 40
 MAX_ARGUMENTS = 7
 # Public functions whose options are the interface: {module.function: arguments, self not counted}.
 ARGUMENTS = {
-    "kprune.api.prune_model": 8,
+    "kprune.api.prune_model": 9,
     "kprune.callbacks.gradual.GradualPruning.__init__": 9,
     "kprune.callbacks.similarity.SimilarityPruning.__init__": 8,
 }

@@ -91,10 +91,15 @@ def test_only_what_sees_a_change_is_fitted(images):
 
 def test_repair_can_be_left_out(images):
     model = build(chain)
-    one = kprune.prune_model(model, 0.4, data=images, repair=False)
-    other = kprune.prune_model(model, 0.4)
+    one = kprune.prune_model(model, 0.4, criterion="l1", data=images, repair=False)
+    other = kprune.prune_model(model, 0.4, criterion="l1")
     for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("data", "name"), [(None, "similarity"), (16, "reconstruction_error")])
+def test_the_criterion_follows_the_data(data, name, images):
+    assert kprune.plan_pruning(build(chain), 0.4, data=data and images[:data]).criterion["name"] == name
 
 
 def test_images_of_another_shape_are_refused():

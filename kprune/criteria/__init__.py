@@ -4,9 +4,10 @@ from kprune.criteria.base import Criterion, get_criterion, register_criterion
 from kprune.criteria.batchnorm import BatchNormScale, ChannelActiveProbability
 from kprune.criteria.geometric_median import GeometricMedian
 from kprune.criteria.hrank import HRank
-from kprune.criteria.informed import DataCriterion, inform
+from kprune.criteria.informed import DataCriterion, Informed, inform
 from kprune.criteria.norms import L1, L2
 from kprune.criteria.random import Random
+from kprune.criteria.reconstruction_error import ReconstructionError
 from kprune.criteria.relevance import FeatureRelevance
 from kprune.criteria.similarity import Similarity
 from kprune.criteria.statistics import Measure, collect
@@ -28,8 +29,10 @@ __all__ = [
     "GeometricMedian",
     "Gradients",
     "HRank",
+    "Informed",
     "Measure",
     "Random",
+    "ReconstructionError",
     "Relevance",
     "Similarity",
     "Taylor",

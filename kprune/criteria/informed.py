@@ -60,6 +60,10 @@ class DataCriterion(Criterion):
                 layers.append((weight.axes[weight.writes][kept], own))
         return self.pool(graph, layers)
 
+    def scores_from(self, graph: Graph, keep: np.ndarray, data, verbose) -> np.ndarray:
+        """The same from data themselves (see `kprune.data.batches_of`)."""
+        return self.scores(graph, keep, collect(graph, data, self.needs, verbose))
+
 
 class Informed(Criterion):
     """A criterion that collects what it needs when its scores are asked for.
@@ -75,8 +79,7 @@ class Informed(Criterion):
         self.name, self.criterion, self.data, self.verbose = criterion.name, criterion, data, verbose
 
     def scores(self, graph: Graph, keep: np.ndarray) -> np.ndarray:
-        statistics = collect(graph, self.data, self.criterion.needs, self.verbose)
-        return self.criterion.scores(graph, keep, statistics)
+        return self.criterion.scores_from(graph, keep, self.data, self.verbose)
 
     def get_config(self) -> dict:
         return self.criterion.get_config()
@@ -91,14 +94,26 @@ def missing_data(criterion: Criterion) -> OptionError:
     )
 
 
-def inform(criterion: Criterion, data, verbose=1) -> Criterion:
+def inform(criterion: Criterion, data, verbose=1, again: bool = False) -> Criterion:
     """A criterion with its data; one that looks at weights alone as it is.
 
+    Args:
+      criterion: the criterion.
+      data: see `kprune.data.batches_of`.
+      verbose: see `collect`.
+      again: whether the data will be read more than once.
+
     Raises:
-      OptionError: it needs data and there are none.
+      OptionError: it needs data and there are none, or they can be read only once and that is not enough.
     """
     if not isinstance(criterion, DataCriterion):
         return criterion
     if data is None:
         raise missing_data(criterion)
+    if again and hasattr(data, "__next__"):
+        raise OptionError(
+            f"data is a {type(data).__name__}, which can be read only once.",
+            "Data that can be read again: by the criterion in every round, and for the repair.",
+            "Pass arrays, a tf.data.Dataset, a PyDataset, a DataLoader or a list of batches.",
+        )
     return Informed(criterion, data, verbose)

@@ -1,7 +1,6 @@
 """One pass over the data for all criteria that ask: sums per layer and channel, in memory that does not grow."""
 
 import math
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,9 +14,9 @@ from kprune.criteria.observation import View, observe
 from kprune.criteria.walks import Walk, class_indices
 from kprune.data import Batch, batches_of, check_inputs
 from kprune.graph import Graph, SlicedWeight
+from kprune.progress import Progress
 
 BATCH_BYTES = 2**30  # of maps that a part of a batch may make
-PATIENCE = 3.0  # seconds without a progress bar
 
 ops = keras.ops
 
@@ -114,7 +113,7 @@ def collect(graph: Graph, data, measures: Iterable[Measure], verbose=1) -> Stati
       OptionError: the data are empty, not of the model's shape, or have no labels where they are needed.
     """
     collector = Collector(graph, tuple(dict.fromkeys(measures)))
-    progress = Progress(data, verbose)
+    progress = Progress(examples_in(data), "example", verbose)
     for batch in batches_of(data, labels=collector.labels):
         check_inputs(graph.model, batch.inputs)
         for part in parts_of(batch, examples_at_once(graph)):
@@ -212,20 +211,7 @@ def parts_of(batch: Batch, size: int) -> Iterator[Batch]:
         yield Batch(tuple(x[part] for x in batch.inputs), tuple(y[part] for y in batch.targets))
 
 
-class Progress:
-    """A progress bar for what takes more than a few seconds."""
-
-    def __init__(self, data, verbose):
-        self.verbose, self.begun, self.bar = verbose, time.monotonic(), None
-        leaves = keras.tree.flatten(data) if isinstance(data, (tuple, list, dict)) else [data]
-        self.target = len(leaves[0]) if leaves and hasattr(leaves[0], "shape") else None
-
-    def show(self, examples: int):
-        if self.verbose and self.bar is None and time.monotonic() - self.begun > PATIENCE:
-            self.bar = keras.utils.Progbar(self.target, unit_name="example")
-        if self.bar is not None:
-            self.bar.update(examples)
-
-    def finish(self, examples: int):
-        if self.bar is not None:
-            self.bar.update(examples, finalize=True)
+def examples_in(data) -> int | None:
+    """How many examples data hold, where they are arrays."""
+    leaves = keras.tree.flatten(data) if isinstance(data, (tuple, list, dict)) else [data]
+    return len(leaves[0]) if leaves and hasattr(leaves[0], "shape") else None

@@ -1,6 +1,7 @@
 """From scores, or similarities, to a decision that meets the budget and keeps the limits."""
 
 from kprune.selection.budget import Budget, ChannelCount, make_budget, remove_until, require_reachable, trim
+from kprune.selection.choose import select
 from kprune.selection.limits import Bounds, Limits, bind
 from kprune.selection.ranking import select_by_score
 from kprune.selection.similarity import Comparison, Round, select_by_similarity
@@ -16,6 +17,7 @@ __all__ = [
     "make_budget",
     "remove_until",
     "require_reachable",
+    "select",
     "select_by_score",
     "select_by_similarity",
     "trim",

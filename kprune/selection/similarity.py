@@ -10,7 +10,7 @@ from kprune.graph import Graph, SlicedWeight
 from kprune.selection.budget import Budget, remove_until, trim
 from kprune.selection.limits import Bounds
 from kprune.selection.products import Products
-from kprune.selection.structure import densely_connected, following_scale, stages
+from kprune.structure import densely_connected, following_scale, stages
 
 RELAXATION = 0.9
 LITTLE = 0.1  # a round that removes less than this share of what is still to go counts as one that finds nothing

@@ -86,11 +86,7 @@ def following_scale(graph: Graph) -> dict[str, np.ndarray]:
     for call in graph.calls:
         norm = reader.get(call.outputs[0]) if call.outputs else None
         if norm is not None:
-            own = {
-                name: _keras.to_numpy(v).astype(float) for name, v in _keras.variables_by_name(norm.operation).items()
-            }
-            deviation = np.sqrt(own["moving_variance"] + norm.operation.epsilon)
-            scales[call.path] = own.get("gamma", np.ones_like(deviation)) / deviation
+            scales[call.path] = scale_of(norm.operation)
     return scales
 
 
@@ -131,3 +127,10 @@ def landings(graph: Graph) -> dict[int, Landing]:
             others = () if addition is None else tuple(p for p in addition.inputs if p != place)
             found[call.outputs[0]] = Landing(norm, others, place if addition is None else addition.outputs[0])
     return found
+
+
+def scale_of(norm) -> np.ndarray:
+    """What a BatchNorm multiplies each channel by: `gamma / sqrt(var + eps)`, float64."""
+    own = {name: _keras.to_numpy(v).astype(float) for name, v in _keras.variables_by_name(norm).items()}
+    deviation = np.sqrt(own["moving_variance"] + norm.epsilon)
+    return own.get("gamma", np.ones_like(deviation)) / deviation

@@ -1,0 +1,52 @@
+"""Reconstruction error: what the readers lose once their other weights are refitted."""
+
+import numpy as np
+
+from kprune.cost import CostModel
+from kprune.criteria.base import register_criterion
+from kprune.criteria.elimination import Quadratic, images_for, quadratics
+from kprune.criteria.informed import DataCriterion
+from kprune.graph import Graph
+
+
+@register_criterion("reconstruction_error")
+class ReconstructionError(DataCriterion):
+    """The error that the removal of a channel leaves in its readers after the best update of their other weights, as a
+    share of the variance of what they are added to, per FLOP that it saves.
+
+    `tr(W_g^T [(H^-1)_gg]^-1 W_g)` for the rows `g` of a reader's kernel `W`, with `H` the covariance of what it reads:
+    Optimal Brain Surgeon (Hassibi & Stork 1992) for whole channels, as in Optimal Brain Compression (2208.11580) and
+    ZipLM (2302.04089). `kprune.prune_model` and `plan_pruning` remove a few channels at a time and refit in between;
+    in callbacks the costs are those of the first removal. It needs images, but no labels.
+
+    Example:
+      >>> small = kprune.prune_model(model, target_flops=0.5, criterion="reconstruction_error", data=images)
+    """
+
+    options = ()
+
+    def __init__(self):
+        super().__init__("global")
+
+    def quadratics(self, graph: Graph, data, verbose) -> list[Quadratic]:
+        """What every reader says of its channels, from as many images as `images_for` takes."""
+        return quadratics(graph, images_for(graph, data), verbose)
+
+    def scores_from(self, graph: Graph, keep: np.ndarray, data, verbose) -> np.ndarray:
+        readers = [q.without(keep) if q.touched(keep) else q for q in self.quadratics(graph, data, verbose)]
+        return worth(CostModel(graph), keep, "flops", [reader.costs() for reader in readers])
+
+
+def worth(cost: CostModel, keep: np.ndarray, kind: str, costs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Per channel set, the error that its removal causes in all its readers, over what it saves.
+
+    Args:
+      cost: of the traced model.
+      keep: the decision so far.
+      kind: "flops" or "params".
+      costs: per reader, its channel sets and their errors.
+    """
+    error = np.zeros(len(keep))
+    for sets, own in costs:
+        error[sets] += own
+    return error / np.maximum(cost.gains(keep, kind), np.finfo(float).tiny)

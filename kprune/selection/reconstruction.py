@@ -1,0 +1,59 @@
+"""Pruning by reconstruction error: what is cheapest to do without, once the readers are refitted, goes first."""
+
+import numpy as np
+
+from kprune.criteria import Informed
+from kprune.criteria.reconstruction_error import worth
+from kprune.graph import Graph
+from kprune.progress import Progress
+from kprune.selection.budget import Budget, remove_until, trim
+from kprune.selection.limits import Bounds
+from kprune.selection.ranking import classes
+from kprune.selection.similarity import Round
+
+SHARE_OF_ALL, SHARE_OF_LAYER = 0.02, 0.03  # of the channels left that one round may take
+
+
+def select_by_reconstruction(
+    graph: Graph, criterion: Informed, budget: Budget, bounds: Bounds
+) -> tuple[np.ndarray, list[Round]]:
+    """Greedy elimination, a few channels a round: least error per FLOP (or parameter) saved goes first.
+
+    Args:
+      graph: the traced model.
+      criterion: a `ReconstructionError` with its data.
+      budget, bounds: what shall go, and what must not.
+
+    Returns:
+      The decision, one boolean per channel set, and one record per round.
+    """
+    readers, labels = criterion.criterion.quadratics(graph, criterion.data, criterion.verbose), classes(graph)
+    progress = Progress(100, "percent", criterion.verbose)
+    known = [reader.costs() for reader in readers]
+    keep, removed, rounds = budget.cost.everything(), [], []
+    while not budget.met(keep):
+        scores = worth(budget.cost, keep, budget.kind, known)
+        free = np.flatnonzero(bounds.open(keep))
+        order = free[np.lexsort((free, scores[free]))]
+        order = bounds.admit(keep, first_of(order, labels, np.bincount(labels[keep], minlength=labels.max() + 1)))
+        keep, went = remove_until(budget, keep, order)
+        removed.append(went)
+        rounds.append(Round(budget.removed(keep), len(went)))
+        progress.show(int(100 * min(rounds[-1].removed_share / budget.target, 1.0)))
+        for index, reader in enumerate(readers):
+            if reader.touched(keep):
+                readers[index] = reader.without(keep)
+                known[index] = readers[index].costs()
+    progress.finish(100)
+    return trim(budget, keep, np.concatenate(removed)) if removed else keep, rounds
+
+
+def first_of(order: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The first of an order, few of each class and few of all, for costs hold for one removal at a time."""
+    own = labels[order]
+    by_class = np.argsort(own, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(own[by_class]) != 0])
+    place = np.empty(len(order), dtype=int)
+    place[by_class] = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    few = place < np.maximum(1, SHARE_OF_LAYER * sizes[own])
+    return order[few][: max(1, int(SHARE_OF_ALL * len(order)))]
