@@ -36,7 +36,7 @@ if "weights" not in FLAGS:  # a test may import this module and tools in one pro
     flags.DEFINE_string("output", "results/cifar10_resnet", "Folder for the pruned model, the plan and the results.")
 
 
-def fine_tune(model, data, epochs, learning_rate):
+def fine_tune(model, data, epochs, learning_rate, callbacks=()):
     """SGD with Nesterov momentum 0.9, weight decay 1e-4, and a cosine from `learning_rate` to zero."""
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, epochs * len(data)))
     model.compile(
@@ -44,7 +44,7 @@ def fine_tune(model, data, epochs, learning_rate):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    return model.fit(data, epochs=epochs, verbose=2).history
+    return model.fit(data, epochs=epochs, verbose=2, callbacks=list(callbacks)).history
 
 
 def make_criterion(name, seed):

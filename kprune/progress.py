@@ -22,7 +22,7 @@ class Progress:
 
     def show(self, count: int):
         if self.verbose and self.bar is None and time.monotonic() - self.begun > PATIENCE:
-            self.bar = keras.utils.Progbar(self.target, unit_name=self.unit)
+            self.bar = keras.utils.Progbar(self.target, unit_name=self.unit, interval=1.0)
         if self.bar is not None:
             self.bar.update(count, finalize=False)
 

@@ -1,0 +1,173 @@
+"""Accuracy after pruning and the same fine-tuning, for many ways to choose filters and several seeds.
+
+    python examples/reproduction/fine_tune.py --weights=resnet20_cifar10_jpeg.npz --data_dir=cifar10_jpeg.npz
+    python examples/reproduction/fine_tune.py --table
+
+One protocol for all: the same trained network, target, epochs, learning rates, images and augmentation; accuracy of
+the last epoch on all test images, which chose nothing. Rows are added to a file as they come; what is there is not run
+again.
+"""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+import sys
+import time
+
+import keras
+from absl import app, flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import kprune  # noqa: E402
+from cifar10_data import load_cifar10, training_dataset  # noqa: E402
+from cifar10_resnet import fine_tune  # noqa: E402
+from cifar_resnet import accuracy, load_network  # noqa: E402
+
+S = kprune.criteria.Similarity
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How filters are chosen, and what happens to the weights that stay.
+
+    Attributes:
+      criterion: a criterion, or a function that makes one from the seed.
+      repair: whether the readers are refitted from images without labels.
+      soft: whether filters go between the epochs, in the place of before the first.
+      scratch: whether the pruned shape starts from new weights.
+    """
+
+    criterion: object
+    repair: bool = False
+    soft: bool = False
+    scratch: bool = False
+
+
+METHODS = {
+    "reconstruction_error, repaired": Method("reconstruction_error", repair=True),
+    "similarity, repaired": Method(S(), repair=True),
+    "similarity": Method(S()),
+    "similarity, literal": Method(S(guard=False)),
+    "similarity, closest pair first": Method(S(alpha=100.0)),
+    "similarity, soft": Method(S(), soft=True),
+    "relevance": Method("relevance"),
+    "relevance, repaired": Method("relevance", repair=True),
+    "l1": Method("l1"),
+    "l1, repaired": Method("l1", repair=True),
+    "geometric_median": Method("geometric_median"),
+    "geometric_median, repaired": Method("geometric_median", repair=True),
+    "random": Method(kprune.criteria.Random),
+    "random, repaired": Method(kprune.criteria.Random, repair=True),
+    "shape of reconstruction_error, from scratch": Method("reconstruction_error", scratch=True),
+}
+FLAGS = flags.FLAGS
+flags.DEFINE_string("methods", ";".join(METHODS), "Which methods, separated by ';'.")
+flags.DEFINE_list("targets", ["0.5"], "Shares of the FLOPs to remove.")
+flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the order and the augmentation of the images, and of random choices.")
+flags.DEFINE_integer("images", 512, "Training images, without labels, for the repair; with labels for relevance.")
+flags.DEFINE_string("results", "results/fine_tune.jsonl", "Where rows are added.")
+flags.DEFINE_bool("table", False, "Only print a table of what is there.")
+
+
+def start_of(model, method, target, seed, images):
+    """The pruned network before training, and its plan; None where filters go while it trains."""
+    if method.soft:
+        return keras.models.clone_model(model), None
+    criterion = method.criterion(seed) if isinstance(method.criterion, type) else method.criterion
+    plan = kprune.plan_pruning(model, target, criterion=criterion, data=images)
+    small = kprune.apply_plan(model, plan, data=images[0] if method.repair else None)
+    if method.scratch:
+        keras.utils.set_random_seed(seed)
+        small = keras.models.clone_model(small)
+    return small, plan
+
+
+def run(model, name, target, seed, data):
+    """One row."""
+    (x_train, y_train), (x_test, y_test) = data
+    method, begun = METHODS[name], time.monotonic()
+    keras.utils.set_random_seed(seed)
+    index = slice(None, None, len(x_train) // FLAGS.images)
+    images = x_train[index].astype("float32"), y_train[index]
+    small, _ = start_of(model, method, target, seed, images)
+    if method.soft:
+        small.set_weights(model.get_weights())
+    pruned = accuracy(small, x_test, y_test)
+    training = training_dataset(x_train, y_train, FLAGS.batch, seed)
+    callbacks = [kprune.SimilarityPruning(target)] if method.soft else []
+    history = fine_tune(small, training, FLAGS.epochs, FLAGS.learning_rate, callbacks) if FLAGS.epochs else {}
+    small = kprune.strip(small) if method.soft else small
+    cost, whole = kprune.model_cost(small), kprune.model_cost(model)
+    return {
+        "removed_flops": 1 - cost.flops / whole.flops,
+        "params": cost.params,
+        "before": accuracy(model, x_test, y_test),
+        "pruned": pruned,
+        "after": accuracy(small, x_test, y_test),
+        "train_accuracy": history.get("accuracy", [None])[-1],
+        "seconds": time.monotonic() - begun,
+    }
+
+
+def rows():
+    path = pathlib.Path(FLAGS.results)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table(found):
+    """Markdown: one line per method and target, means and standard deviations over the seeds."""
+    lines = [
+        "| method | FLOPs removed | parameters | straight after | after fine-tuning | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    groups = {}
+    for row in found:
+        groups.setdefault((row["network"], row["epochs"], row["target"], row["method"]), []).append(row)
+    for (network, epochs, _, method), group in sorted(groups.items(), key=lambda g: (g[0][:3], -mean(g[1], "after"))):
+        after = [row["after"] for row in group]
+        spread = f" ± {100 * statistics.stdev(after):.2f}" if len(after) > 1 else ""
+        lines.append(
+            f"| {method} ({network}, {epochs} epochs) | {mean(group, 'removed_flops'):.1%} "
+            f"| {mean(group, 'params'):,.0f} | {mean(group, 'pruned'):.2%} | {100 * mean(group, 'after'):.2f}{spread} % | {len(group)} |"
+        )
+    return "\n".join(lines)
+
+
+def mean(group, key):
+    return statistics.fmean(row[key] for row in group)
+
+
+def main(_):
+    if FLAGS.table:
+        print(table(rows()))
+        return
+    train, (x_test, y_test) = load_cifar10(FLAGS.data_dir)
+    data = tuple(x[: FLAGS.train_images] for x in train), (x_test[: FLAGS.test_images].astype("float32"), y_test)
+    data = data[0], (data[1][0], y_test[: FLAGS.test_images])
+    model = load_network(FLAGS.weights, FLAGS.depth)
+    path = pathlib.Path(FLAGS.results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for target in map(float, FLAGS.targets):
+        for seed in map(int, FLAGS.seeds):
+            for name in FLAGS.methods.split(";"):
+                key = {
+                    "network": pathlib.Path(FLAGS.weights).stem,
+                    "method": name,
+                    "target": target,
+                    "epochs": FLAGS.epochs,
+                    "learning_rate": FLAGS.learning_rate,
+                    "images": len(data[0][0]),
+                    "seed": seed,
+                }
+                if any(row.items() >= key.items() for row in rows()):
+                    continue
+                row = key | run(model, name, target, seed, data)
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
