@@ -126,12 +126,17 @@ def table(found):
     for row in found:
         groups.setdefault((row["network"], row["epochs"], row["target"], row["method"]), []).append(row)
     for (network, epochs, _, method), group in sorted(groups.items(), key=lambda g: (g[0][:3], -mean(g[1], "after"))):
-        after = [row["after"] for row in group]
-        spread = f" ± {100 * statistics.stdev(after):.2f}" if len(after) > 1 else ""
-        lines.append(
-            f"| {method} ({network}, {epochs} epochs) | {mean(group, 'removed_flops'):.1%} "
-            f"| {mean(group, 'params'):,.0f} | {mean(group, 'pruned'):.2%} | {100 * mean(group, 'after'):.2f}{spread} % | {len(group)} |"
-        )
+        after = [100 * row["after"] for row in group]
+        spread = f" ± {statistics.stdev(after):.2f}" if len(after) > 1 else ""
+        cells = [
+            f"{method} ({network}, {epochs} epochs)",
+            f"{mean(group, 'removed_flops'):.1%}",
+            f"{mean(group, 'params'):,.0f}",
+            f"{mean(group, 'pruned'):.2%}",
+            f"{statistics.fmean(after):.2f}{spread} %",
+            str(len(group)),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -2,7 +2,8 @@
 
     python examples/reproduction/one_shot.py --models=FOLDER --data=cifar10_jpeg.npz
 
-Each row is one network, rule and target, on the same test images, before and after BatchNorm recalibration.
+Each row is one network, rule and target, on the same test images: pruned only, with BatchNorm recalibrated, and with
+the readers' weights repaired by least squares, the last two from the same few training images without labels.
 """
 
 import json
@@ -27,48 +28,77 @@ RULES = {
     "similarity graph merged": S(ratio=0.3, compensate=True),
     "similarity graph cosine": S(ratio=0.3, metric="cosine"),
     "similarity graph BatchNorm folded": S(ratio=0.3, fold_bn=True),
+    "reconstruction_error": "reconstruction_error",
     "l1": "l1",
     "geometric_median": "geometric_median",
     "random": "random",
 }
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
-    "models", None, "Folder with resnet{20,32,44,56}_cifar10.npz and resnet20_cifar10_jpeg.npz.", required=True
+    "models",
+    None,
+    "Folder with resnet{20,32,44,56}_cifar10.npz, resnet20_cifar10_jpeg.npz, and the ResNet-8 of MLPerf.",
 )
-flags.DEFINE_string("data", None, "cifar10_jpeg.npz.", required=True)
-flags.DEFINE_list("networks", ["20_jpeg", "20", "32", "44", "56"], "Depths; _jpeg: fine-tuned on JPEG images.")
+flags.DEFINE_string("data", None, "cifar10_jpeg.npz.")
+flags.DEFINE_list("networks", ["20_jpeg", "20", "32", "44", "56", "8"], "Depths; _jpeg: fine-tuned on JPEG images.")
 flags.DEFINE_list("targets", ["0.3", "0.5", "0.7"], "Shares of the FLOPs to remove.")
 flags.DEFINE_list("rules", list(RULES), "Which rules.")
 flags.DEFINE_integer("images", 2000, "Test images.")
-flags.DEFINE_integer("calibration", 1024, "Training images for BatchNorm.")
+flags.DEFINE_integer("calibration", 512, "Training images for BatchNorm and for the repair.")
 flags.DEFINE_string("results", "results/one_shot.jsonl", "Where rows are added as they come.")
+flags.DEFINE_bool("table", False, "Only print a table of what is there.")
+
+
+def load(network):
+    """A trained network by its name in `--networks`."""
+    depth, *jpeg = network.split("_")
+    name = "mlperf_tiny_resnet8_cifar10.h5" if depth == "8" else f"resnet{depth}_cifar10{'_jpeg' if jpeg else ''}.npz"
+    return load_network(pathlib.Path(FLAGS.models) / name, int(depth))
+
+
+def table():
+    """Markdown: one line per network, target and rule."""
+    lines = [
+        "| network | FLOPs removed | rule | before | pruned | recalibrated | repaired |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for line in pathlib.Path(FLAGS.results).read_text().splitlines():
+        row = json.loads(line)
+        shares = [f"{row[name]:.1%}" for name in ("before", "pruned", "recalibrated", "repaired")]
+        lines.append(f"| {row['network']} | {row['removed']:.1%} | {row['rule']} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
+def measure(model, criterion, target, calibration, x, y):
+    """The share removed, and the accuracies."""
+    plan = kprune.plan_pruning(model, target, criterion=criterion, data=calibration)
+    small = kprune.apply_plan(model, plan)
+    return {
+        "removed": 1 - plan.flops[1] / plan.flops[0],
+        "pruned": accuracy(small, x, y),
+        "recalibrated": accuracy(kprune.recalibrate_batchnorm(small, calibration), x, y),
+        "repaired": accuracy(kprune.apply_plan(model, plan, data=calibration), x, y),
+    }
 
 
 def main(_):
+    if FLAGS.table:
+        print(table())
+        return
     keras.utils.set_random_seed(0)
+    keras.config.disable_interactive_logging()
     x, y = load_split(FLAGS.data, "test")
     x, y = x[: FLAGS.images].astype("float32"), y[: FLAGS.images]
-    calibration = load_split(FLAGS.data, "train")[0][: FLAGS.calibration].astype("float32")
+    train = load_split(FLAGS.data, "train")[0]
+    calibration = train[:: len(train) // FLAGS.calibration][: FLAGS.calibration].astype("float32")
     pathlib.Path(FLAGS.results).parent.mkdir(parents=True, exist_ok=True)
     for network in FLAGS.networks:
-        depth, *jpeg = network.split("_")
-        name = f"resnet{depth}_cifar10{'_jpeg' if jpeg else ''}.npz"
-        model = load_network(pathlib.Path(FLAGS.models) / name, int(depth))
+        model = load(network)
         before = accuracy(model, x, y)
         for target in map(float, FLAGS.targets):
             for rule in FLAGS.rules:
-                criterion = RULES[rule]
-                plan = kprune.plan_pruning(model, target, criterion=criterion)
-                small = kprune.apply_plan(model, plan)
-                row = {
-                    "network": network,
-                    "rule": rule,
-                    "target": target,
-                    "removed": 1 - plan.flops[1] / plan.flops[0],
-                    "before": before,
-                    "pruned": accuracy(small, x, y),
-                    "recalibrated": accuracy(kprune.recalibrate_batchnorm(small, calibration), x, y),
-                }
+                row = {"network": network, "rule": rule, "target": target, "before": before}
+                row |= measure(model, RULES[rule], target, calibration, x, y)
                 with open(FLAGS.results, "a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 print(json.dumps(row), flush=True)
