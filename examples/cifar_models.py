@@ -1,4 +1,4 @@
-"""The other CIFAR networks of the pruning literature: VGG, DenseNet and MobileNetV2. The ResNets are in `cifar_resnet.py`.
+"""VGG, DenseNet and MobileNetV2 for CIFAR, as the pruning literature has them. The ResNets are in `cifar_resnet.py`.
 
 model = build_network("densenet40")                       # by name: see NETWORKS
 model = build_vgg(16, hidden=None)                        # VGG16 with the classifier straight on the features
@@ -17,8 +17,8 @@ STD = (0.2470, 0.2435, 0.2616)
 VGG_CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 VGG_WIDTHS = (64, 128, 256, 512, 512)
 
-# Expansion, channels, blocks, stride of the first block (Sandler et al. 2018, table 2). The strides of the stem and of the
-# second stage are 1 in the place of 2, for images of 32 pixels.
+# Expansion, channels, blocks, stride of the first block (Sandler et al. 2018, table 2). The strides of the stem and of
+# the second stage are 1 in the place of 2, for images of 32 pixels.
 MOBILENET_STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 1),

@@ -32,7 +32,7 @@ def networks():
     return {name: build_network(name) for name in ("vgg16", "resnet110", "densenet40", "mobilenet_v2")}
 
 
-# HRank (Lin et al. 2020), tables 1 to 4: VGG16 313.73 M and 14.98 M, ResNet-110 252.89 M and 1.72 M, DenseNet-40
+# HRank (Lin et al. 2020): VGG16 313.73 M and 14.98 M, ResNet-110 252.89 M and 1.72 M, DenseNet-40
 # 282.92 M and 1.04 M. It counts the bias of VGG's convs, 0.28 M, which a BatchNorm makes useless and ours lack.
 @pytest.mark.parametrize(
     ("name", "flops", "parameters"),

@@ -1,10 +1,7 @@
-"""Pictures of a pruning run. They need matplotlib (`pip install kprune[examples]`)."""
+"""A pruning run at a glance: what each layer kept, and accuracy and FLOPs over the epochs."""
 
-from kprune.files import write_by_rename
 from kprune.plan import Plan
-
-# Okabe and Ito's palette, told apart by colour-blind readers.
-KEPT, REMOVED, ACCENT = "#0072B2", "#E69F00", "#009E73"
+from kprune.plots import style
 
 
 def plot_run(plan: Plan, history: dict, path, accuracy: str = "val_accuracy"):
@@ -20,51 +17,52 @@ def plot_run(plan: Plan, history: dict, path, accuracy: str = "val_accuracy"):
       The path.
 
     Raises:
+      OptionError: matplotlib is missing, or does not know the suffix.
       ExportError: the file cannot be written.
 
     Example:
       >>> kprune.plots.plot_run(callback.plan, history.history, "run.png")
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 0.28 * len(plan.layers) + 3.2), layout="constrained")
+    shown = sum(entry.reason is None for entry in plan.layers)
+    figure = style.new_figure(11, max(style.heatmap_height(shown), 2.6) + 1.4)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     draw_layers(left, plan)
     draw_epochs(right, history, accuracy)
-    return write_by_rename(path, lambda temporary: figure.savefig(temporary, dpi=120))
+    style.legend_below(
+        figure, [part for axes in (left, right) for part in axes.get_legend_handles_labels()[0]], ncols=4
+    )
+    return style.save_figure(figure, path)
 
 
 def draw_layers(axes, plan: Plan):
     """One bar a layer: what stays and what goes."""
     layers = [entry for entry in plan.layers if entry.reason is None]
-    names = [entry.path for entry in layers]
     kept = [len(entry.keep) for entry in layers]
     gone = [entry.filters - len(entry.keep) for entry in layers]
-    axes.barh(names, kept, color=KEPT, label="kept")
-    axes.barh(names, gone, left=kept, color=REMOVED, hatch="///", edgecolor="white", label="removed")
-    for place, entry in enumerate(layers):
-        axes.annotate(
-            f"{entry.rate:.0%}", (entry.filters, place), (3, 0), textcoords="offset points", va="center", fontsize=8
-        )
-    axes.invert_yaxis()
+    places = range(len(layers))
+    axes.barh(places, kept, color=style.KEPT, label="kept")
+    axes.barh(places, gone, left=kept, color=style.REMOVED, hatch="///", edgecolor="white", label="removed")
+    step = style.every_nth(len(layers))
+    axes.set_yticks(places[::step], [entry.path for entry in layers[::step]], fontsize=style.SMALL)
+    for place, entry in enumerate(layers[::step]):
+        spot = (entry.filters, place * step)
+        axes.annotate(f"{entry.rate:.0%}", spot, (3, 0), textcoords="offset points", va="center", fontsize=style.SMALL)
+    axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.margins(x=0.1)
     axes.set_xlabel("channels")
     axes.set_title("Channels kept per layer (share removed)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+    style.plain(axes)
 
 
 def draw_epochs(axes, history: dict, accuracy: str):
     """Accuracy and the FLOPs that are left, in percent, over the epochs."""
     epochs = range(1, len(history[accuracy]) + 1)
-    axes.plot(epochs, [100 * value for value in history[accuracy]], color=ACCENT, marker="o", label="accuracy")
+    axes.plot(epochs, [100 * value for value in history[accuracy]], color=style.ACCENT, marker="o", label="accuracy")
     left = [100 * (1 - value) for value in history["pruned_flops"]]
-    axes.plot(epochs, left, color=KEPT, marker="s", linestyle="--", label="FLOPs left")
+    axes.plot(epochs, left, color=style.KEPT, marker="s", linestyle="--", label="FLOPs left")
     axes.set_ylim(0, 104)
     axes.set_xlabel("epoch")
     axes.set_ylabel("percent")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title("Accuracy and FLOPs over the epochs")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+    style.plain(axes, "y")

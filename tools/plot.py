@@ -1,0 +1,199 @@
+"""Draws what pruning looks at, chooses and costs.
+
+  python tools/plot.py --picture=distances --model=model.keras --output=distances.png
+  python tools/plot.py --picture=rates --model=model.keras --output=rates.png
+  python tools/plot.py --picture=filters --model=model.keras --plan=plan.json --images=x_test.npy --output=filters.png
+  python tools/plot.py --picture=overlap --model=model.keras --criteria=similarity,l1,random --output=overlap.png
+  python tools/plot.py --picture=overlap --plans=similarity=a.json,l1=b.json --output=overlap.png
+  python tools/plot.py --picture=rounds --history=record.json --output=rounds.png
+  python tools/plot.py --picture=rounds --plan=plan.json --output=rounds.png
+  python tools/plot.py --picture=run --plan=plan.json --history=history.json --output=run.png
+  python tools/plot.py --picture=tradeoff --records=runs.jsonl --before=0.884 --output=tradeoff.png
+
+The suffix of --output is the format: .png, .svg, .pdf. A mistake gives one line and exit code 2.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from absl import flags
+
+import _cli
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("output", None, "The picture to write.", required=True)
+flags.DEFINE_string("model", None, "A Keras model file.")
+flags.DEFINE_list("layers", None, "Only these layers: names or patterns, separated by commas.")
+flags.DEFINE_float("alpha", 1.0, "Of similarity: a pair is similar below mean - alpha * deviation of the distances.")
+flags.DEFINE_float("ratio", 0.35, "Of similarity: a filter similar to this share of its layer is redundant.")
+flags.DEFINE_enum("metric", "euclidean", ["euclidean", "cosine"], "Of similarity: the distance of two filters.")
+flags.DEFINE_bool("fold_bn", False, "Of similarity: compare the filters with their BatchNorm folded in.")
+flags.DEFINE_bool("guard", True, "Of similarity: keep one filter that each removed one is similar to.")
+flags.DEFINE_list("alphas", None, "For rates: values of alpha, separated by commas.")
+flags.DEFINE_list("ratios", None, "For rates: values of ratio, separated by commas.")
+flags.DEFINE_string("layer", None, "For filters: the conv; none: the first one.")
+flags.DEFINE_string("images", None, "For filters: images as the model takes them, .npy or .npz; the first is used.")
+flags.DEFINE_string("images_key", None, "The one array of an .npz file to use.")
+flags.DEFINE_string("plan", None, "A plan file: what goes (filters, run), or its rounds (rounds).")
+flags.DEFINE_list("criteria", None, "For overlap: names of criteria, separated by commas.")
+flags.DEFINE_float("target_flops", 0.5, "For overlap: share of the FLOPs that each of the criteria removes, 0..1.")
+flags.DEFINE_list("plans", None, "For overlap: plan files for one network, as NAME=FILE or FILE.")
+flags.DEFINE_string("history", None, "JSON: lists by name, or a pruning record.")
+flags.DEFINE_list("metrics", ["val_accuracy"], "For rounds: lists of the history to draw, shares 0..1.")
+flags.DEFINE_string("records", None, "For tradeoff: JSON lines, one run each.")
+flags.DEFINE_string("method", "method", "For tradeoff: the key of what tells methods apart.")
+flags.DEFINE_string("removed", "pruned_flops", "For tradeoff: the key of the share of the FLOPs removed, 0..1.")
+flags.DEFINE_string("accuracy", "accuracy", "For tradeoff: the key of the accuracy, 0..1.")
+flags.DEFINE_string("target", "target", "For tradeoff: the key of the budget that makes runs one point.")
+flags.DEFINE_float("before", None, "For tradeoff: the accuracy of the unpruned network, 0..1.")
+flags.DEFINE_string("title", None, "For tradeoff: a title.")
+
+SIMILARITY = ("alpha", "ratio", "metric", "fold_bn", "guard")
+
+
+def value(name: str):
+    return FLAGS[name].value
+
+
+def given(*names: str) -> dict:
+    """The flags among these that were given, by name."""
+    return {name: value(name) for name in names if FLAGS[name].present}
+
+
+def similarity(kprune):
+    return kprune.criteria.Similarity(**{name: value(name) for name in SIMILARITY})
+
+
+def numbers(name: str) -> list[float]:
+    try:
+        return [float(text) for text in value(name)]
+    except ValueError as error:
+        raise flags.Error(f"--{name}: {error}") from error
+
+
+def read_json(path: str) -> dict:
+    """A JSON file with an object."""
+    try:
+        data = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise flags.Error(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise flags.Error(f"{path} holds a {type(data).__name__}, not lists by name")
+    return data
+
+
+def read_history(path: str) -> dict:
+    """Lists by name, from a plain file or from a pruning record."""
+    data = read_json(path)
+    return data["history"] if isinstance(data.get("history"), dict) else data
+
+
+def read_records(path: str) -> list[dict]:
+    """The objects of a JSON-lines file."""
+    records = []
+    for number, line in enumerate(pathlib.Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                records.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise flags.Error(f"line {number} of {path} is no JSON object: {error}") from error
+    return records
+
+
+def draw_distances(kprune):
+    model = _cli.load_model(value("model"))
+    return kprune.plots.plot_distances(model, value("output"), similarity(kprune), value("layers"))
+
+
+def draw_rates(kprune):
+    values = {name: numbers(name) for name in given("alphas", "ratios")}
+    model = _cli.load_model(value("model"))
+    return kprune.plots.plot_rates(model, value("output"), similarity(kprune), layers=value("layers"), **values)
+
+
+def draw_filters(kprune):
+    model = _cli.load_model(value("model"))
+    images = value("images") and _cli.load_arrays(value("images"), value("images_key"))
+    plan = value("plan") and kprune.Plan.load(value("plan"))
+    options = {"plan": plan, "criterion": similarity(kprune), "layer": value("layer")}
+    return kprune.plots.plot_filters(model, value("output"), images, **options)
+
+
+def draw_overlap(kprune):
+    if bool(value("plans")) == bool(value("model") and value("criteria")):
+        raise flags.Error("--picture=overlap wants either --plans, or --model and --criteria")
+    plans = {}
+    for item in value("plans") or ():
+        name, _, path = item.rpartition("=")
+        plans[name or pathlib.Path(path).stem] = kprune.Plan.load(path)
+    if value("criteria"):
+        model = _cli.load_model(value("model"))
+        plans = {name: kprune.plan_pruning(model, value("target_flops"), criterion=name) for name in value("criteria")}
+    return kprune.plots.plot_overlap(plans, value("output"))
+
+
+def draw_rounds(kprune):
+    if bool(value("history")) == bool(value("plan")):
+        raise flags.Error("--picture=rounds wants either --history or --plan")
+    if value("history"):
+        history = read_history(value("history"))
+    else:
+        history = kprune.plots.history_of_plan(kprune.Plan.load(value("plan")))
+    return kprune.plots.plot_rounds(history, value("output"), value("metrics"))
+
+
+def draw_run(kprune):
+    plan, history = kprune.Plan.load(value("plan")), read_history(value("history"))
+    return kprune.plots.plot_run(plan, history, value("output"))
+
+
+def draw_tradeoff(kprune):
+    names = {name: value(name) for name in ("method", "removed", "accuracy", "target")}
+    records = read_records(value("records"))
+    return kprune.plots.plot_tradeoff(records, value("output"), before=value("before"), title=value("title"), **names)
+
+
+class Picture(NamedTuple):
+    """How one kind of picture is drawn, the flags it must have, and those it may have."""
+
+    draw: Callable
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+
+
+PICTURES = {
+    "distances": Picture(draw_distances, ("model",), ("layers", *SIMILARITY)),
+    "rates": Picture(draw_rates, ("model",), ("layers", "alphas", "ratios", *SIMILARITY)),
+    "filters": Picture(draw_filters, ("model",), ("layer", "images", "images_key", "plan", *SIMILARITY)),
+    "overlap": Picture(draw_overlap, (), ("model", "criteria", "target_flops", "plans")),
+    "rounds": Picture(draw_rounds, (), ("history", "plan", "metrics")),
+    "run": Picture(draw_run, ("plan", "history")),
+    "tradeoff": Picture(draw_tradeoff, ("records",), ("method", "removed", "accuracy", "target", "before", "title")),
+}
+flags.DEFINE_enum("picture", None, list(PICTURES), "What to draw.", required=True)
+
+
+def check_flags(name: str, picture: Picture) -> None:
+    """Refuses a flag that this picture would ignore, and asks for one that it needs."""
+    every = {flag for other in PICTURES.values() for flag in other.needs + other.takes}
+    for flag in sorted(given(*every)):
+        if flag not in picture.needs + picture.takes:
+            raise flags.Error(f"--{flag} is not for --picture={name}")
+    for flag in picture.needs:
+        if not FLAGS[flag].present:
+            raise flags.Error(f"--picture={name} wants --{flag}")
+
+
+def main(_) -> None:
+    import kprune
+    import kprune.plots
+
+    picture = PICTURES[value("picture")]
+    check_flags(value("picture"), picture)
+    print(picture.draw(kprune))
+
+
+if __name__ == "__main__":
+    _cli.run(main)
