@@ -73,33 +73,27 @@ def numbers(name: str) -> list[float]:
         raise flags.Error(f"--{name}: {error}") from error
 
 
-def read_json(path: str) -> dict:
-    """A JSON file with an object."""
+def parse_object(text: bytes, source: str) -> dict:
+    """A JSON object from a file or from one of its lines."""
     try:
-        data = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        data = json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise flags.Error(f"{path} is not JSON: {error}") from error
+        raise flags.Error(f"{source} is not JSON: {error}") from error
     if not isinstance(data, dict):
-        raise flags.Error(f"{path} holds a {type(data).__name__}, not lists by name")
+        raise flags.Error(f"{source} is a JSON {type(data).__name__}, not an object")
     return data
 
 
 def read_history(path: str) -> dict:
     """Lists by name, from a plain file or from a pruning record."""
-    data = read_json(path)
+    data = parse_object(pathlib.Path(path).read_bytes(), path)
     return data["history"] if isinstance(data.get("history"), dict) else data
 
 
 def read_records(path: str) -> list[dict]:
     """The objects of a JSON-lines file."""
-    records = []
-    for number, line in enumerate(pathlib.Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            try:
-                records.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise flags.Error(f"line {number} of {path} is no JSON object: {error}") from error
-    return records
+    lines = enumerate(pathlib.Path(path).read_bytes().splitlines(), 1)
+    return [parse_object(line, f"line {number} of {path}") for number, line in lines if line.strip()]
 
 
 def draw_distances(kprune):

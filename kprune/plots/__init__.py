@@ -2,7 +2,7 @@
 
 from kprune.plots.distances import layer_distances, plot_distances
 from kprune.plots.filters import find_twins, plot_filters
-from kprune.plots.overlap import chance_overlap, overlap, plot_overlap
+from kprune.plots.overlap import chance_overlap, plan_overlap, plot_overlap
 from kprune.plots.rates import layer_rates, plot_rates
 from kprune.plots.rounds import history_of_plan, plot_rounds
 from kprune.plots.run import plot_run
@@ -14,7 +14,7 @@ __all__ = [
     "history_of_plan",
     "layer_distances",
     "layer_rates",
-    "overlap",
+    "plan_overlap",
     "plot_distances",
     "plot_filters",
     "plot_overlap",

@@ -19,6 +19,7 @@ from kprune.zeros import masked_sets
 
 PANELS = 9  # of a long network, so many layers are shown
 BINS = 40  # at most
+EQUAL = 1e-6  # distances that differ by less, relatively, are drawn as one
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,15 @@ def compared_filters(graph: Graph, criterion: Similarity, layers=None) -> list[C
         kept = keep[weight.axes[axis]]
         if axis == weight.writes and weight.path in scales:
             rows = rows * scales[weight.path][kept][:, None]
-        rows, _ = rows_by_set(rows[taking_part[kept]], weight.axes[axis][kept & taking_part])
-        found.append(ComparedFilters(weight.path if axis == weight.writes else f"{weight.path} (inputs)", rows))
+        rows, sets = rows[taking_part[kept]], weight.axes[axis][kept & taking_part]
+        if len(np.unique(sets)) < len(sets):
+            rows, _ = rows_by_set(rows, sets)
+        if len(rows) > 1:
+            found.append(ComparedFilters(weight.path if axis == weight.writes else f"{weight.path} (inputs)", rows))
     if not found:
         raise OptionError(
             f"Nothing in '{graph.model.name}' is compared{'' if layers is None else f' in {layers}'}.",
-            "A layer that may lose filters.",
+            "A layer that may lose filters, with two of them or more.",
             "See the reasons in plan_pruning(model, ...).summary().",
         )
     return found
@@ -186,7 +190,8 @@ def spread_evenly(items: list, count: int) -> list:
 def bin_edges(layer: LayerDistances) -> np.ndarray:
     """Equal bins over all distances, the square root of their number, with an edge at the threshold."""
     low, high = float(layer.distances.min()), float(layer.distances.max())
-    width = ((high - low) or 1.0) / np.clip(np.sqrt(len(layer.distances)), 8, BINS)
+    spread = high - low if high - low > EQUAL * high else 1.0
+    width = spread / np.clip(np.sqrt(len(layer.distances)), 8, BINS)
     first, last = math.floor((low - layer.threshold) / width), math.floor((high - layer.threshold) / width) + 1
     return layer.threshold + width * np.arange(first, last + 1)
 
@@ -200,9 +205,9 @@ def draw_distances(axes, layer: LayerDistances):
     for part, color, label in ((~similar, style.KEPT, "pairs"), (similar, style.REMOVED, "similar pairs")):
         axes.bar(edges[:-1][part], density[part], width, align="edge", color=color, alpha=0.8, label=label)
     x = np.linspace(edges[0], edges[-1], 200)
-    deviation = max(layer.deviation, np.finfo(float).tiny)
-    bell = np.exp(-0.5 * ((x - layer.mean) / deviation) ** 2) / (deviation * math.sqrt(2 * math.pi))
-    axes.plot(x, bell, color=style.PALETTE[-1], linewidth=1.2, label="Gaussian of the same μ and σ")
+    if layer.deviation > EQUAL * layer.mean:
+        bell = np.exp(-0.5 * ((x - layer.mean) / layer.deviation) ** 2) / (layer.deviation * math.sqrt(2 * math.pi))
+        axes.plot(x, bell, color=style.PALETTE[-1], linewidth=1.2, label="Gaussian of the same μ and σ")
     axes.axvline(layer.threshold, color=style.THRESHOLD, linestyle="--", linewidth=1.5, label="threshold λ = μ − ασ")
     axes.set_title(f"{layer.name}\n{layer.similar:.0%} similar", fontsize="medium")
     axes.set_yticks([])

@@ -37,7 +37,7 @@ def check_comparable(plans: dict[str, Plan]):
             raise OptionError(f"The plan '{name}' removes nothing.", "Plans that remove filters.", "Raise its target.")
 
 
-def overlap(plans: dict[str, Plan]) -> np.ndarray:
+def plan_overlap(plans: dict[str, Plan]) -> np.ndarray:
     """The Jaccard index of what plans remove: filters that both remove over filters that either removes.
 
     Args:
@@ -50,7 +50,8 @@ def overlap(plans: dict[str, Plan]) -> np.ndarray:
       OptionError: fewer than two plans, plans for different networks, or one that removes nothing.
 
     Example:
-      >>> kprune.plots.overlap({name: kprune.plan_pruning(model, 0.5, criterion=name) for name in ("l1", "random")})
+      >>> plans = {name: kprune.plan_pruning(model, 0.5, criterion=name) for name in ("l1", "random")}
+      >>> kprune.plots.plan_overlap(plans)
       array([[1.  , 0.34], [0.34, 1.  ]])
     """
     check_comparable(plans)
@@ -61,13 +62,13 @@ def overlap(plans: dict[str, Plan]) -> np.ndarray:
 
 
 def chance_overlap(plans: dict[str, Plan]) -> np.ndarray:
-    """What `overlap` would be, about, if each plan took as many filters of each layer, but at random.
+    """What `plan_overlap` would be, about, if each plan took as many filters of each layer, but at random.
 
     Returns:
       float64 `[plans, plans]`: expected common filters over expected joint ones.
 
     Raises:
-      OptionError: see `overlap`.
+      OptionError: see `plan_overlap`.
     """
     check_comparable(plans)
     sizes = np.array([len(removed) for removed in removed_filters(next(iter(plans.values())))], dtype=float)
@@ -88,7 +89,7 @@ def plot_overlap(plans: dict[str, Plan], path):
       The path.
 
     Raises:
-      OptionError: see `overlap`; or matplotlib is missing, or does not know the suffix.
+      OptionError: see `plan_overlap`; or matplotlib is missing, or does not know the suffix.
       ExportError: the file cannot be written.
 
     Example:
@@ -96,7 +97,7 @@ def plot_overlap(plans: dict[str, Plan], path):
       >>> plans = {name: kprune.plan_pruning(model, 0.5, criterion=name) for name in names}
       >>> kprune.plots.plot_overlap(plans, "overlap.png")
     """
-    found, chance = overlap(plans), chance_overlap(plans)
+    found, chance = plan_overlap(plans), chance_overlap(plans)
     size = 0.85 * len(plans)
     figure = style.new_figure(max(size, 3.4) + 2.6, max(0.62 * len(plans), 2.4) + 1.6)
     axes = figure.subplots()

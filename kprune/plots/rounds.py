@@ -16,7 +16,8 @@ def history_of_plan(plan: Plan) -> dict[str, list]:
       plan: a plan made by similarity.
 
     Returns:
-      "pruned_flops" or "pruned_params", whichever the target was in, and the other things that its rounds tell.
+      "pruned_flops" or "pruned_params", whichever the target was in, and the other things that its rounds tell. The
+      last round ends where the plan does: what it took beyond the target was given back.
 
     Raises:
       OptionError: the plan has no rounds.
@@ -26,13 +27,16 @@ def history_of_plan(plan: Plan) -> dict[str, list]:
             "The plan has no record of rounds.", "A plan made by similarity.", "Make it with criterion='similarity'."
         )
     history = {name: [entry.get(name) for entry in plan.rounds] for name in plan.rounds[0]}
-    return {f"pruned_{next(iter(plan.target))}": history.pop("removed_share"), **history}
+    kind = next(iter(plan.target))
+    before, after = {"flops": plan.flops, "params": plan.params}[kind]
+    return {f"pruned_{kind}": [*history.pop("removed_share")[:-1], 1.0 - after / before], **history}
 
 
 def rates_by_layer(history: dict[str, list]) -> dict[str, list[float]]:
     """The rates of a history turned around: per layer, round by round."""
-    rounds = history.get("rates") or []
-    return {layer: [rates.get(layer, np.nan) for rates in rounds] for layer in (rounds[0] if rounds else {})}
+    rounds = [rates or {} for rates in history.get("rates") or ()]
+    layers = dict.fromkeys(layer for rates in rounds for layer in rates)
+    return {layer: [rates.get(layer, np.nan) for rates in rounds] for layer in layers}
 
 
 def plot_rounds(history: dict[str, list], path, metrics=("val_accuracy",)):

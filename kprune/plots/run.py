@@ -1,5 +1,6 @@
 """A pruning run at a glance: what each layer kept, and accuracy and FLOPs over the epochs."""
 
+from kprune.errors import OptionError
 from kprune.plan import Plan
 from kprune.plots import style
 
@@ -17,12 +18,19 @@ def plot_run(plan: Plan, history: dict, path, accuracy: str = "val_accuracy"):
       The path.
 
     Raises:
-      OptionError: matplotlib is missing, or does not know the suffix.
+      OptionError: `history` lacks one of its lists; or matplotlib is missing, or does not know the suffix.
       ExportError: the file cannot be written.
 
     Example:
       >>> kprune.plots.plot_run(callback.plan, history.history, "run.png")
     """
+    missing = {accuracy, "pruned_flops"} - history.keys()
+    if missing:
+        raise OptionError(
+            f"The history has no {' and no '.join(sorted(missing))}.",
+            f"Lists by name: '{accuracy}' and 'pruned_flops'.",
+            "Pass the history of a fit with validation data and a pruning callback, or name the accuracy.",
+        )
     shown = sum(entry.reason is None for entry in plan.layers)
     figure = style.new_figure(11, max(style.heatmap_height(shown), 2.6) + 1.4)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))

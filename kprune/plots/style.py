@@ -105,4 +105,4 @@ def draw_heatmap(axes, values: np.ndarray, rows: list[str], columns: list[str], 
 
 def rounded_up(values, step: float = 10.0) -> float:
     """The next round number, in percent, so that a map uses all of its colours; at least `step`."""
-    return min(100.0, max(step, step * math.ceil(float(np.max(values, initial=0.0)) / step)))
+    return min(100.0, max(step, step * math.ceil(float(np.nanmax(values, initial=0.0)) / step)))
