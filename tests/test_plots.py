@@ -86,6 +86,20 @@ def test_the_histogram_has_the_area_of_the_similar_pairs_left_of_the_threshold(t
     assert f"{layer.similar:.0%}" in axes.get_title()
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.0, 2.9, 4.0, 30.0])
+def test_bins_are_few_hold_every_distance_and_part_at_the_threshold(alpha):
+    rng = np.random.default_rng(0)
+    for name, rows in {"wide": rng.normal(size=(40, 9)), "two": rng.normal(size=(2, 9))}.items():
+        layer = distances.distances_of(distances.ComparedFilters(name, rows), Similarity(alpha=alpha))
+        edges = distances.bin_edges(layer)
+        count, _ = np.histogram(layer.distances, edges)
+        assert count.sum() == len(layer.distances) and 1 <= len(count) <= 2 * distances.BINS
+        np.testing.assert_allclose(np.diff(edges), edges[-1] - edges[-2])
+        assert count[edges[:-1] + np.diff(edges) / 2 < layer.threshold].sum() == round(
+            layer.similar * len(layer.distances)
+        )
+
+
 def test_equal_distances_are_drawn_too(axes):
     layer = distances.distances_of(distances.ComparedFilters("same", np.eye(5)), Similarity())
     distances.draw_distances(axes, layer)

@@ -164,7 +164,8 @@ def plot_distances(model, path, criterion=None, layers=None):
     shown = every if layers is not None else spread_evenly(every, PANELS)
     columns = min(3, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure = style.new_figure(3.6 * columns, 2.1 * rows + 0.9)
+    in_legend = {1: 1, 2: 2, 3: 4}[columns]
+    figure = style.new_figure(max(3.6 * columns, 4.2), 2.1 * rows + 0.7 + 0.22 * math.ceil(4 / in_legend))
     panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for axes, layer in zip(panels, shown, strict=False):
         draw_distances(axes, distances_of(layer, criterion))
@@ -175,8 +176,9 @@ def plot_distances(model, path, criterion=None, layers=None):
         axes.set_xlabel(unit)
     for axes in panels[::columns]:
         axes.set_ylabel("density of pairs")
-    figure.suptitle(f"Distances between filters: {len(shown)} of {len(every)} layers, α = {criterion.alpha:g}")
-    style.legend_below(figure, panels[0].get_legend_handles_labels()[0], ncols=4)
+    some = f" in {len(shown)} of {len(every)} layers" if len(shown) < len(every) else ""
+    figure.suptitle(f"Distances between filters{some}, α = {criterion.alpha:g}", fontsize="medium")
+    style.legend_below(figure, panels[0].get_legend_handles_labels()[0], ncols=in_legend)
     return style.save_figure(figure, path)
 
 
@@ -188,12 +190,18 @@ def spread_evenly(items: list, count: int) -> list:
 
 
 def bin_edges(layer: LayerDistances) -> np.ndarray:
-    """Equal bins over all distances, the square root of their number, with an edge at the threshold."""
+    """Equal bins over all distances, about the square root of their number, with an edge at the threshold."""
     low, high = float(layer.distances.min()), float(layer.distances.max())
     spread = high - low if high - low > EQUAL * high else 1.0
     width = spread / np.clip(np.sqrt(len(layer.distances)), 8, BINS)
-    first, last = math.floor((low - layer.threshold) / width), math.floor((high - layer.threshold) / width) + 1
-    return layer.threshold + width * np.arange(first, last + 1)
+    below = round((layer.threshold - low) / width)
+    if below > 0:
+        width = (layer.threshold - low) / below
+    first = -below if below > 0 else math.floor((low - layer.threshold) / width)
+    last = math.floor((high - layer.threshold) / width) + 1
+    edges = layer.threshold + width * np.arange(first, last + 1)
+    edges[0] = min(edges[0], low)
+    return edges
 
 
 def draw_distances(axes, layer: LayerDistances):
