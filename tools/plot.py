@@ -4,6 +4,7 @@
   python tools/plot.py --picture=rates --model=model.keras --output=rates.png
   python tools/plot.py --picture=filters --model=model.keras --plan=plan.json --images=x_test.npy --output=filters.png
   python tools/plot.py --picture=overlap --model=model.keras --criteria=similarity,l1,random --output=overlap.png
+  python tools/plot.py --picture=overlap --model=model.keras --criteria=l1,hrank --images=x.npy --output=overlap.png
   python tools/plot.py --picture=overlap --plans=similarity=a.json,l1=b.json --output=overlap.png
   python tools/plot.py --picture=rounds --history=record.json --output=rounds.png
   python tools/plot.py --picture=rounds --plan=plan.json --output=rounds.png
@@ -34,8 +35,9 @@ flags.DEFINE_bool("guard", True, "Of similarity: keep one filter that each remov
 flags.DEFINE_list("alphas", None, "For rates: values of alpha, separated by commas.")
 flags.DEFINE_list("ratios", None, "For rates: values of ratio, separated by commas.")
 flags.DEFINE_string("layer", None, "For filters: the conv; none: the first one.")
-flags.DEFINE_string("images", None, "For filters: images as the model takes them, .npy or .npz; the first is used.")
+flags.DEFINE_string("images", None, "Images as the model takes them, .npy or .npz: one for filters, more for overlap.")
 flags.DEFINE_string("images_key", None, "The one array of an .npz file to use.")
+flags.DEFINE_string("labels", None, "For overlap: the classes of the images, .npy, for criteria that need them.")
 flags.DEFINE_string("plan", None, "A plan file: what goes (filters, run), or its rounds (rounds).")
 flags.DEFINE_list("criteria", None, "For overlap: names of criteria, separated by commas.")
 flags.DEFINE_float("target_flops", 0.5, "For overlap: share of the FLOPs that each of the criteria removes, 0..1.")
@@ -96,6 +98,12 @@ def read_records(path: str) -> list[dict]:
     return [parse_object(line, f"line {number} of {path}") for number, line in lines if line.strip()]
 
 
+def load_data():
+    """Images, or images with their classes, or None."""
+    images = value("images") and _cli.load_arrays(value("images"), value("images_key"))
+    return (images, _cli.load_arrays(value("labels"))) if value("labels") else images
+
+
 def draw_distances(kprune):
     model = _cli.load_model(value("model"))
     return kprune.plots.plot_distances(model, value("output"), similarity(kprune), value("layers"))
@@ -109,22 +117,25 @@ def draw_rates(kprune):
 
 def draw_filters(kprune):
     model = _cli.load_model(value("model"))
-    images = value("images") and _cli.load_arrays(value("images"), value("images_key"))
     plan = value("plan") and kprune.Plan.load(value("plan"))
     options = {"plan": plan, "criterion": similarity(kprune), "layer": value("layer")}
-    return kprune.plots.plot_filters(model, value("output"), images, **options)
+    return kprune.plots.plot_filters(model, value("output"), load_data(), **options)
 
 
 def draw_overlap(kprune):
     if bool(value("plans")) == bool(value("model") and value("criteria")):
         raise flags.Error("--picture=overlap wants either --plans, or --model and --criteria")
+    if value("labels") and not value("images"):
+        raise flags.Error("--labels wants --images")
     plans = {}
     for item in value("plans") or ():
         name, _, path = item.rpartition("=")
         plans[name or pathlib.Path(path).stem] = kprune.Plan.load(path)
     if value("criteria"):
         model = _cli.load_model(value("model"))
-        plans = {name: kprune.plan_pruning(model, value("target_flops"), criterion=name) for name in value("criteria")}
+        share, data = value("target_flops"), load_data()
+        for name in value("criteria"):
+            plans[name] = kprune.plan_pruning(model, share, criterion=name, data=data)
     return kprune.plots.plot_overlap(plans, value("output"))
 
 
@@ -161,7 +172,9 @@ PICTURES = {
     "distances": Picture(draw_distances, ("model",), ("layers", *SIMILARITY)),
     "rates": Picture(draw_rates, ("model",), ("layers", "alphas", "ratios", *SIMILARITY)),
     "filters": Picture(draw_filters, ("model",), ("layer", "images", "images_key", "plan", *SIMILARITY)),
-    "overlap": Picture(draw_overlap, (), ("model", "criteria", "target_flops", "plans")),
+    "overlap": Picture(
+        draw_overlap, (), ("model", "criteria", "target_flops", "plans", "images", "images_key", "labels")
+    ),
     "rounds": Picture(draw_rounds, (), ("history", "plan", "metrics")),
     "run": Picture(draw_run, ("plan", "history")),
     "tradeoff": Picture(draw_tradeoff, ("records",), ("method", "removed", "accuracy", "target", "before", "title")),

@@ -14,7 +14,7 @@ from kprune.plots import style
 from kprune.selection.limits import as_patterns, matching
 from kprune.selection.products import rows_by_set
 from kprune.selection.similarity import judged
-from kprune.selection.structure import following_scale
+from kprune.structure import following_scale
 from kprune.zeros import masked_sets
 
 PANELS = 9  # of a long network, so many layers are shown

@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
     model = build(residual)
     model.save(folder / "model.keras")
     kprune.plan_pruning(model, 0.3).save(folder / "plan.json")
-    np.save(folder / "images.npy", np.zeros((2, 8, 8, 3), dtype="float32"))
+    np.save(folder / "images.npy", np.random.default_rng(0).random((4, 8, 8, 3), dtype="float32"))
     history = {"pruned_flops": [0.1, 0.3], "rates": [{"stem": 0.1}, {"stem": 0.3}], "val_accuracy": [0.8, None]}
     (folder / "record.json").write_text(json.dumps({"schema": 1, "history": history}))
     runs = [{"rule": "l1", "pruned_flops": 0.5, "accuracy": 0.1 * seed} for seed in range(3)]
@@ -61,7 +61,7 @@ def folder(tmp_path_factory):
 PICTURES = {
     "filters": ["--model=model.keras", "--plan=plan.json", "--images=images.npy", "--metric=cosine"],
     "rates": ["--model=model.keras", "--layers=stem", "--alphas=0.5,1", "--noguard"],
-    "overlap": ["--model=model.keras", "--criteria=similarity,l1", "--target_flops=0.3"],
+    "overlap": ["--model=model.keras", "--criteria=similarity,l1,hrank", "--target_flops=0.3", "--images=images.npy"],
     "tradeoff": ["--records=runs.jsonl", "--method=rule", "--before=0.5"],
     "rounds": ["--history=record.json"],
 }
@@ -71,6 +71,7 @@ MISTAKES = [
     (["--picture=tradeoff", "--records=images.npy"], "line 1 of images.npy is not JSON"),
     (["--picture=rounds", "--history=runs.jsonl"], "runs.jsonl is not JSON"),
     (["--picture=overlap", "--plans=plan.json", "--model=model.keras", "--criteria=l1"], "either --plans"),
+    (["--picture=overlap", "--model=model.keras", "--criteria=l1", "--labels=x.npy"], "--labels wants --images"),
     (["--picture=overlap", "--plans=a=plan.json"], "There are 1 plans"),
     (["--picture=rates", "--model=model.keras", "--alphas=much"], "could not convert"),
 ]
