@@ -9,7 +9,7 @@
   python tools/plot.py --picture=rounds --history=record.json --output=rounds.png
   python tools/plot.py --picture=rounds --plan=plan.json --output=rounds.png
   python tools/plot.py --picture=run --plan=plan.json --history=history.json --output=run.png
-  python tools/plot.py --picture=tradeoff --records=runs.jsonl --before=0.884 --output=tradeoff.png
+  python tools/plot.py --picture=tradeoff --records=runs.jsonl --where=network=20 --before=0.884 --output=tradeoff.png
 
 The suffix of --output is the format: .png, .svg, .pdf. A mistake gives one line and exit code 2.
 """
@@ -45,6 +45,7 @@ flags.DEFINE_list("plans", None, "For overlap: plan files for one network, as NA
 flags.DEFINE_string("history", None, "JSON: lists by name, or a pruning record.")
 flags.DEFINE_list("metrics", ["val_accuracy"], "For rounds: lists of the history to draw, shares 0..1.")
 flags.DEFINE_string("records", None, "For tradeoff: JSON lines, one run each.")
+flags.DEFINE_list("where", [], "For tradeoff: only runs with these values, as KEY=VALUE, separated by commas.")
 flags.DEFINE_string("method", "method", "For tradeoff: the key of what tells methods apart.")
 flags.DEFINE_string("removed", "pruned_flops", "For tradeoff: the key of the share of the FLOPs removed, 0..1.")
 flags.DEFINE_string("accuracy", "accuracy", "For tradeoff: the key of the accuracy, 0..1.")
@@ -96,6 +97,20 @@ def read_records(path: str) -> list[dict]:
     """The objects of a JSON-lines file."""
     lines = enumerate(pathlib.Path(path).read_bytes().splitlines(), 1)
     return [parse_object(line, f"line {number} of {path}") for number, line in lines if line.strip()]
+
+
+def chosen(records: list[dict], conditions: list[str]) -> list[dict]:
+    """The records in which each of the keys has its value.
+
+    Raises:
+      flags.Error: no record is left, or a condition is none.
+    """
+    for condition in conditions:
+        key, sign, wanted = condition.partition("=")
+        records = [record for record in records if key in record and str(record[key]) == wanted]
+        if not sign or not records:
+            raise flags.Error(f"--where={condition}: no run has this value; expected KEY=VALUE")
+    return records
 
 
 def load_data():
@@ -156,7 +171,7 @@ def draw_run(kprune):
 
 def draw_tradeoff(kprune):
     names = {name: value(name) for name in ("method", "removed", "accuracy", "target")}
-    records = read_records(value("records"))
+    records = chosen(read_records(value("records")), value("where"))
     return kprune.plots.plot_tradeoff(records, value("output"), before=value("before"), title=value("title"), **names)
 
 
@@ -177,7 +192,9 @@ PICTURES = {
     ),
     "rounds": Picture(draw_rounds, (), ("history", "plan", "metrics")),
     "run": Picture(draw_run, ("plan", "history")),
-    "tradeoff": Picture(draw_tradeoff, ("records",), ("method", "removed", "accuracy", "target", "before", "title")),
+    "tradeoff": Picture(
+        draw_tradeoff, ("records",), ("where", "method", "removed", "accuracy", "target", "before", "title")
+    ),
 }
 flags.DEFINE_enum("picture", None, list(PICTURES), "What to draw.", required=True)
 

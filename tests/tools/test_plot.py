@@ -62,13 +62,14 @@ PICTURES = {
     "filters": ["--model=model.keras", "--plan=plan.json", "--images=images.npy", "--metric=cosine"],
     "rates": ["--model=model.keras", "--layers=stem", "--alphas=0.5,1", "--noguard"],
     "overlap": ["--model=model.keras", "--criteria=similarity,l1,hrank", "--target_flops=0.3", "--images=images.npy"],
-    "tradeoff": ["--records=runs.jsonl", "--method=rule", "--before=0.5"],
+    "tradeoff": ["--records=runs.jsonl", "--method=rule", "--before=0.5", "--where=pruned_flops=0.5"],
     "rounds": ["--history=record.json"],
 }
 MISTAKES = [
     (["--picture=rounds", "--history=record.json", "--alpha=2"], "--alpha is not for --picture=rounds"),
     (["--picture=tradeoff", "--records=broken.jsonl"], "line 2 of broken.jsonl is not JSON"),
     (["--picture=tradeoff", "--records=images.npy"], "line 1 of images.npy is not JSON"),
+    (["--picture=tradeoff", "--records=runs.jsonl", "--where=rule=l7"], "no run has this value"),
     (["--picture=rounds", "--history=runs.jsonl"], "runs.jsonl is not JSON"),
     (["--picture=overlap", "--plans=plan.json", "--model=model.keras", "--criteria=l1"], "either --plans"),
     (["--picture=overlap", "--model=model.keras", "--criteria=l1", "--labels=x.npy"], "--labels wants --images"),
