@@ -41,8 +41,15 @@ def fit(model, data, callback=None, epochs=3, extra=(), **options):
     return model.fit(*data, epochs=epochs, batch_size=16, verbose=0, callbacks=callbacks, **options)
 
 
-def pruning(target=0.5, **options):
-    return kprune.SimilarityPruning(target, **options)
+def pruning(target=0.5, kind="similarity", **options):
+    return kprune.SimilarityPruning(target, **options) if kind == "similarity" else gradual(target, **options)
+
+
+def gradual(target=0.5, criterion="l2", **options):
+    return kprune.GradualPruning(criterion, target, **options)
+
+
+either = pytest.mark.parametrize("kind", ["similarity", "gradual"])
 
 
 def assert_masked(model, callback, data):
@@ -63,9 +70,11 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_target_is_met_and_masks_hold_with_every_optimizer(data, name):
-    model, callback = compiled(OPTIMIZERS[name]()), pruning()
+@pytest.mark.parametrize(
+    ("name", "kind"), [*((name, "similarity") for name in OPTIMIZERS), ("sgd", "gradual"), ("ema", "gradual")]
+)
+def test_the_target_is_met_and_masks_hold_with_every_optimizer(data, name, kind):
+    model, callback = compiled(OPTIMIZERS[name]()), pruning(kind=kind)
     fit(model, data, callback)
     assert_masked(model, callback, data)
 
@@ -79,10 +88,11 @@ def test_masks_hold_however_the_step_is_run(data, options):
     assert_masked(model, callback, data)
 
 
-def test_mixed_precision(data):
+@pytest.mark.parametrize("criterion", [None, "relevance"])
+def test_mixed_precision(data, criterion):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model, callback = compiled(), pruning()
+        model, callback = compiled(), pruning() if criterion is None else gradual(criterion=criterion, data=data)
         fit(model, data, callback)
         assert_masked(model, callback, data)
     finally:
@@ -95,8 +105,9 @@ def test_the_target_is_reached_after_two_thirds_and_the_rest_fine_tunes(data):
     assert history[0] == 0 < history[1] < 0.5 <= history[4] == history[5]
 
 
-def test_progress_is_at_least_linear(data):
-    callback = pruning(0.6, until_epoch=6)
+@either
+def test_progress_is_at_least_linear(data, kind):
+    callback = pruning(0.6, kind, until_epoch=6)
     history = fit(compiled(), data, callback, epochs=6).history["pruned_flops"]
     assert all(share >= 0.6 * epoch / 6 - 1e-9 for epoch, share in enumerate(history))
     assert callback.plan.flops[1] <= 0.4 * callback.plan.flops[0]
@@ -131,8 +142,9 @@ def test_a_second_fit_without_the_callback_keeps_the_masks(data):
     assert_masked(model, callback, data)
 
 
-def test_a_second_fit_with_the_callback_goes_on_from_the_masks(data):
-    model, callback = compiled(), pruning(0.5, until_epoch=4)
+@either
+def test_a_second_fit_with_the_callback_goes_on_from_the_masks(data, kind):
+    model, callback = compiled(), pruning(0.5, kind, until_epoch=4)
     fit(model, data, callback, epochs=2)
     first = callback.plan
     fit(model, data, callback, epochs=4, initial_epoch=2)
@@ -156,17 +168,18 @@ def test_a_run_that_ends_early_says_how_far_it_came(data, caplog):
     assert 0 < 1 - callback.plan.flops[1] / callback.plan.flops[0] < 0.6
 
 
-def test_a_checkpoint_strips_after_it_is_loaded(data, tmp_path):
-    model, callback = compiled(), pruning()
+@either
+def test_a_checkpoint_strips_after_it_is_loaded(data, tmp_path, kind):
+    model, callback = compiled(), pruning(kind=kind)
     fit(model, data, callback, extra=[keras.callbacks.ModelCheckpoint(tmp_path / "c.keras")])
     loaded = keras.models.load_model(tmp_path / "c.keras")
     np.testing.assert_allclose(run(kprune.strip(loaded), data[0]), run(model, data[0]), atol=1e-4)
     assert kprune.model_cost(kprune.strip(loaded)).flops == callback.plan.flops[1]
 
 
-@pytest.mark.parametrize("order", [1, -1])
-def test_weights_put_back_by_early_stopping_keep_the_masks_of_their_epoch(data, order):
-    model, callback = compiled(), pruning(0.6, until_epoch=4)
+@pytest.mark.parametrize(("order", "kind"), [(1, "similarity"), (-1, "similarity"), (1, "gradual")])
+def test_weights_put_back_by_early_stopping_keep_the_masks_of_their_epoch(data, order, kind):
+    model, callback = compiled(), pruning(0.6, kind, until_epoch=4)
     stop = keras.callbacks.EarlyStopping("loss", mode="max", patience=1, restore_best_weights=True, start_from_epoch=1)
     fit(model, data, epochs=6, extra=[callback, stop][::order])
     small = kprune.strip(model)
@@ -189,12 +202,24 @@ class KillAfter(keras.callbacks.Callback):
             raise Killed
 
 
-@pytest.mark.parametrize("order", [1, -1])
-@pytest.mark.parametrize("until", [4, None])
-def test_a_killed_run_resumes_with_the_same_masks(data, tmp_path, order, until):
+SIMILARITY = {"target_flops": 0.5}
+RELEVANCE = {"criterion": "relevance", "channels_per_round": 3}
+
+
+@pytest.mark.parametrize(
+    ("order", "until", "options"),
+    [
+        *((order, until, SIMILARITY) for order in (1, -1) for until in (4, None)),
+        (1, 4, RELEVANCE),
+        (-1, None, RELEVANCE),
+    ],
+)
+def test_a_killed_run_resumes_with_the_same_masks(data, tmp_path, order, until, options):
     def run_once(folder, extra=()):
         keras.utils.set_random_seed(3)
-        model, callback = compiled(), pruning(0.5, until_epoch=until)
+        kind = kprune.GradualPruning if "criterion" in options else kprune.SimilarityPruning
+        given = {"data": data} if "criterion" in options else {}
+        model, callback = compiled(), kind(**options, **given, until_epoch=until)
         backup = keras.callbacks.BackupAndRestore(folder)
         fit(model, data, epochs=6, extra=[*[callback, backup][::order], *extra], shuffle=False)
         return model, callback
@@ -207,10 +232,11 @@ def test_a_killed_run_resumes_with_the_same_masks(data, tmp_path, order, until):
     np.testing.assert_allclose(run(resumed, data[0]), run(whole, data[0]), rtol=1e-3, atol=1e-3)
 
 
-def test_the_model_is_the_users_own_and_saves_without_kprune(data, tmp_path):
+@either
+def test_the_model_is_the_users_own_and_saves_without_kprune(data, tmp_path, kind):
     model = compiled()
     before = [id(v) for v in model.weights]
-    fit(model, data, pruning())
+    fit(model, data, pruning(kind=kind))
     assert [id(v) for v in model.weights] == before
     model.save(tmp_path / "m.keras")
     assert "kprune" not in str(keras.models.load_model(tmp_path / "m.keras").get_config())
@@ -242,11 +268,15 @@ def test_options_of_the_method_reach_the_plan_and_compensation_is_refused(data):
         kprune.SimilarityPruning(0.3, compensate=True)
 
 
-def test_an_unreachable_target_is_refused_before_the_first_step(data):
+@pytest.mark.parametrize(
+    ("target", "kind", "options"),
+    [(0.5, "similarity", {}), (0.5, "gradual", {}), (None, "gradual", {"channels_per_round": 9})],
+)
+def test_an_unreachable_target_is_refused_before_the_first_step(data, target, kind, options):
     model = compiled()
     before = model.get_weights()
-    with pytest.raises(kprune.TargetError, match="at most"):
-        fit(model, data, pruning(0.5, limits=kprune.Limits(min_channels=11)))
+    with pytest.raises(kprune.TargetError, match="(?i)at most"):
+        fit(model, data, pruning(target, kind, limits=kprune.Limits(min_channels=11), **options))
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -132,12 +132,7 @@ def check_criterion(criterion, data):
             "A criterion of scores, such as 'relevance', 'taylor' or 'l2'.",
             "Use kprune.SimilarityPruning.",
         )
-    if inform(criterion, data) is not criterion and hasattr(data, "__next__"):
-        raise OptionError(
-            f"data is a {type(data).__name__}, which can be read only once.",
-            "Data that can be read again in every round.",
-            "Pass arrays, a tf.data.Dataset, a PyDataset, a DataLoader or a list of batches.",
-        )
+    inform(criterion, data, again=True)
 
 
 def check_channels(channels_per_round, targets: tuple):

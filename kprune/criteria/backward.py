@@ -20,7 +20,7 @@ def is_float(tensor) -> bool:
 
 
 @dataclass(frozen=True)
-class Step:
+class Recorded:
     """One call as it ran.
 
     Attributes:
@@ -94,7 +94,7 @@ class Tape:
     def __init__(self, graph: Graph, inputs: Sequence, wanted: set[int], record: bool):
         self.graph, self.wanted, self.record = graph, wanted, record
         self.values: dict[int, object] = {}
-        self.steps: list[Step] = []
+        self.steps: list[Recorded] = []
         with without_gradients():
             self.outputs = _keras.flatten(execute(graph, inputs, self._apply))
 
@@ -104,7 +104,7 @@ class Tape:
         self.values.update((p, y) for p, y in zip(call.outputs, outputs, strict=True) if p in self.wanted)
         if self.record:
             structure = (args, kwargs)
-            self.steps.append(Step(call, operation, structure, _keras.flatten(structure), outputs))
+            self.steps.append(Recorded(call, operation, structure, _keras.flatten(structure), outputs))
         return result
 
     def walk_back(self, seeds: Sequence, back: Callable, wanted: set[int]) -> dict[int, object]:
@@ -151,6 +151,6 @@ def places_after(graph: Graph, wanted: set[int]) -> set[int]:
     return after
 
 
-def by_gradient(step: Step, arriving: Sequence) -> list:
+def by_gradient(step: Recorded, arriving: Sequence) -> list:
     """The step of a gradient: the chain rule."""
     return step.linearize()[1](arriving)

@@ -41,7 +41,7 @@ class DataCriterion(Criterion):
           statistics: what `collect` found for `needs`.
 
         Raises:
-          OptionError: there are no statistics, or they are not finite.
+          OptionError: there are no statistics.
         """
         if statistics is None:
             raise missing_data(self)
@@ -51,12 +51,6 @@ class DataCriterion(Criterion):
             if all(found):
                 kept = keep[weight.axes[weight.writes]]
                 own = self.channel_scores(*found)[kept]
-                if not np.isfinite(own).all():
-                    raise OptionError(
-                        f"criterion '{self.name}' finds scores of '{weight.path}' that are not finite.",
-                        "Data and weights for which the network computes finite numbers.",
-                        "Look for NaN or infinity in the data, and scale the images as in training.",
-                    )
                 layers.append((weight.axes[weight.writes][kept], own))
         return self.pool(graph, layers)
 

@@ -23,7 +23,7 @@ import keras
 
 from kprune import _keras
 from kprune._autodiff import linearize
-from kprune.criteria.backward import Step
+from kprune.criteria.backward import Recorded
 from kprune.rules import Rule, convolution, dense, elementwise, find_rule, merge, normalization, shape
 
 ops = keras.ops
@@ -35,7 +35,7 @@ def stabilized(denominator):
     return denominator + ops.where(denominator >= 0, EPSILON, -EPSILON)
 
 
-def in_proportion(step: Step, arriving: Sequence) -> list:
+def in_proportion(step: Recorded, arriving: Sequence) -> list:
     """`X * J^T (R / Y)`."""
     outputs, pullback = step.linearize()
     shares = [r / stabilized(ops.cast(y, "float32")) for r, y in zip(arriving, outputs, strict=True)]
@@ -46,17 +46,17 @@ def times(x, gradient):
     return ops.cast(x, "float32") * ops.cast(gradient, "float32")
 
 
-def in_equal_parts(step: Step, arriving: Sequence) -> list:
+def in_equal_parts(step: Recorded, arriving: Sequence) -> list:
     """A product has the same gradient times input for each factor; each takes its part of one."""
     return [None if r is None else r / len(step.slots) for r in in_proportion(step, arriving)]
 
 
-def pass_on(step: Step, arriving: Sequence) -> list:
+def pass_on(step: Recorded, arriving: Sequence) -> list:
     """To the one input that has the shape of the output."""
     return [arriving[0] if x.shape == step.outputs[0].shape else None for x in step.inputs]
 
 
-def transport(step: Step, arriving: Sequence) -> list:
+def transport(step: Recorded, arriving: Sequence) -> list:
     """Each number goes back to where its value came from."""
     return step.linearize()[1](arriving)
 
@@ -133,14 +133,14 @@ class Propagation:
         self.alpha, self.beta = alpha, beta
         self._twins: dict[int, list[LinearTwin]] = {}
 
-    def __call__(self, step: Step, arriving: Sequence) -> list:
+    def __call__(self, step: Recorded, arriving: Sequence) -> list:
         """The relevance of a step's inputs from that of its outputs; None where the walk ends."""
         rule = find_rule(step.call.operation)
         if isinstance(rule, WITH_KERNEL) and not getattr(step.call.operation, "quantization_mode", None):
             return self.by_contributions(step, arriving)
         return rule_of(rule)(step, arriving)
 
-    def by_contributions(self, step: Step, arriving: Sequence) -> list:
+    def by_contributions(self, step: Recorded, arriving: Sequence) -> list:
         layer = step.call.operation
         if id(layer) not in self._twins:
             self._twins[id(layer)] = twins_of(layer, step.call.input_shapes[0])

@@ -13,6 +13,7 @@ from kprune.criteria.backward import Tape
 from kprune.criteria.observation import View, observe
 from kprune.criteria.walks import Walk, class_indices
 from kprune.data import Batch, batches_of, check_inputs
+from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight
 from kprune.progress import Progress
 
@@ -151,6 +152,7 @@ class Collector:
         asking = [measure for measure in self.measures if self.wants(measure)]
         walks = {measure.walk for measure in asking if measure.walk}
         tape = Tape(self.graph, batch.inputs, self.places, record=bool(walks))
+        require_finite(tape.outputs)
         backs = {walk: self.walk(walk, tape, batch) for walk in walks}
         known = self.classes_of(tape.outputs, batch) if self.classified else (None, None, 0)
         for key, views in self.views.items():
@@ -182,6 +184,20 @@ class Collector:
             own = self.sums[measure].setdefault(key, {})
             for name, value in measure.sums(first(seen, self.wants(measure))).items():
                 own[name] = own.get(name, 0.0) + np.asarray(value, dtype=np.float64)
+
+
+def require_finite(outputs: Sequence):
+    """Checks what a model computes.
+
+    Raises:
+      OptionError: NaN or infinity.
+    """
+    if not all(np.isfinite(_keras.to_numpy(ops.cast(y, "float32"))).all() for y in outputs):
+        raise OptionError(
+            "The model computes NaN or infinity for the data.",
+            "Finite images and weights.",
+            "Look for NaN in the data, and scale the images as in training.",
+        )
 
 
 def channels_last(tensor, view: View):

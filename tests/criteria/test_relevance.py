@@ -81,7 +81,7 @@ def test_a_separable_conv_is_its_depthwise_and_its_pointwise_step(dimensions):
 
 CONSERVING = {
     "conv": lambda x: layers.Conv2D(6, 3, padding="same", use_bias=False)(x),
-    "separable": lambda x: layers.SeparableConv2D(6, 5, use_bias=False)(x),
+    "separable": lambda x: layers.SeparableConv2D(6, 5, depth_multiplier=8, use_bias=False)(x),
     "batch_normalization": lambda x: layers.BatchNormalization()(x),
     "activation": lambda x: layers.Activation("gelu")(x),
     "prelu": lambda x: layers.PReLU()(x),
