@@ -11,7 +11,7 @@ import numpy as np
 from kprune import _keras
 from kprune.criteria.backward import Tape
 from kprune.criteria.observation import View, observe
-from kprune.criteria.walks import Walk, class_indices
+from kprune.criteria.walks import Walk, class_indices, gives_probabilities
 from kprune.data import Batch, batches_of, check_inputs
 from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight
@@ -168,7 +168,8 @@ class Collector:
         """Labels, which of them the network names, and the number of classes."""
         labels = class_indices(batch.targets, outputs)
         scores = _keras.to_numpy(ops.cast(outputs[0], "float32"))
-        named = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0.5).astype(int)
+        even = 0.5 if gives_probabilities(self.graph) else 0.0
+        named = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > even).astype(int)
         return labels, named == labels, max(scores.shape[1], 2)
 
     def add_view(self, key: tuple[str, str], view: View, asking: Sequence[Measure], known: tuple):

@@ -107,12 +107,16 @@ def no_loss(y_true, y_pred):
     return ops.zeros(())
 
 
-def cross_entropy(graph: Graph) -> Callable:
-    """Cross-entropy of class indices, from logits or, where the last activation makes them, from probabilities."""
+def gives_probabilities(graph: Graph) -> bool:
+    """Whether the first output comes from a softmax or sigmoid, rather than being logits."""
     last = next(call for call in reversed(graph.calls) if graph.ends[0] in call.outputs)
-    activation = getattr(last.operation, "activation", None)
-    made = activation in (keras.activations.softmax, keras.activations.sigmoid)
-    from_logits = not (made or isinstance(last.operation, keras.layers.Softmax))
+    known = (keras.activations.softmax, keras.activations.sigmoid)
+    return getattr(last.operation, "activation", None) in known or isinstance(last.operation, keras.layers.Softmax)
+
+
+def cross_entropy(graph: Graph) -> Callable:
+    """Cross-entropy of class indices, from logits or from probabilities, whichever the model gives."""
+    from_logits = not gives_probabilities(graph)
 
     def loss(y_true, y_pred):
         if y_pred.shape[-1] == 1:

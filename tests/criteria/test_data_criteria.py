@@ -9,6 +9,7 @@ import pytest
 from random_models import randomize
 
 import kprune
+from kprune import progress
 from kprune.criteria import statistics as statistics_module
 from kprune.criteria.observation import observe
 from kprune.criteria.trace_ratio import best_ratio
@@ -180,6 +181,20 @@ def test_all_measures_come_from_one_pass_in_parts_of_bounded_size(model, data, m
                 np.testing.assert_allclose(one[key], other[key], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("activation", "even"), [("sigmoid", 0.5), (None, 0.0)])
+def test_a_single_output_unit_names_two_classes(activation, even, data):
+    inputs = keras.Input((6, 6, 2))
+    x = layers.GlobalMaxPooling2D()(layers.Conv2D(4, 3, activation="relu")(inputs))
+    model = randomize(keras.Model(inputs, layers.Dense(1, activation=activation)(x)), seed=3)
+    model.layers[-1].bias.assign(-to_numpy(model(data[0])).mean(axis=0) if activation is None else [-1.0])
+    labels = data[1] % 2
+    need = criteria.FeatureRelevance().needs[0]
+    sums = criteria.collect(trace(model), (data[0], labels), [need], verbose=0).of(need, trace(model).writers[0])
+    right = (to_numpy(model(data[0]))[:, 0] > even) == labels
+    assert sums["correct"].tolist() == [right[labels == 0].sum(), right[labels == 1].sum()]
+    assert (sums["relevance"].sum(axis=1) != 0).all()
+
+
 def test_hrank_stops_when_it_has_seen_enough(model, data):
     criterion = criteria.HRank(images=6)
     read = []
@@ -255,7 +270,7 @@ def test_a_progress_bar_appears_only_for_what_takes_long(model, data, monkeypatc
     needs = criteria.APoZ.needs
     criteria.collect(trace(model), data, needs)
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(statistics_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
     criteria.collect(trace(model), data, needs, verbose=0)
     assert capsys.readouterr().out == ""
     criteria.collect(trace(model), data, needs)
