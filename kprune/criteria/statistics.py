@@ -152,7 +152,8 @@ class Collector:
         asking = [measure for measure in self.measures if self.wants(measure)]
         walks = {measure.walk for measure in asking if measure.walk}
         tape = Tape(self.graph, batch.inputs, self.places, record=bool(walks))
-        require_finite(tape.outputs)
+        require_finite("data hold", [x for x in batch.inputs if x.dtype.kind == "f"])
+        require_finite("The model computes", [_keras.to_numpy(ops.cast(y, "float32")) for y in tape.outputs])
         backs = {walk: self.walk(walk, tape, batch) for walk in walks}
         known = self.classes_of(tape.outputs, batch) if self.classified else (None, None, 0)
         for key, views in self.views.items():
@@ -187,16 +188,16 @@ class Collector:
                 own[name] = own.get(name, 0.0) + np.asarray(value, dtype=np.float64)
 
 
-def require_finite(outputs: Sequence):
-    """Checks what a model computes.
+def require_finite(who: str, arrays: Sequence[np.ndarray]):
+    """Checks that numbers are numbers; an activation may hide NaN on its way from the data to the outputs.
 
     Raises:
-      OptionError: NaN or infinity.
+      OptionError: some are NaN or infinity.
     """
-    if not all(np.isfinite(_keras.to_numpy(ops.cast(y, "float32"))).all() for y in outputs):
+    if not all(np.isfinite(x).all() for x in arrays):
         raise OptionError(
-            "The model computes NaN or infinity for the data.",
-            "Finite images and weights.",
+            f"{who} NaN or infinity.",
+            "Finite images, and weights for which the model computes finite numbers.",
             "Look for NaN in the data, and scale the images as in training.",
         )
 
