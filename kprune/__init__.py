@@ -11,6 +11,7 @@ from kprune.errors import ExportError, KpruneError, ModelError, OptionError, Pla
 from kprune.export import TFLiteExport, export_tflite
 from kprune.masking import MaskedLayer
 from kprune.plan import Plan
+from kprune.record import PruningRecord
 from kprune.rules import Rule, register_rule
 from kprune.selection import Limits
 
@@ -30,6 +31,7 @@ __all__ = [
     "OptionError",
     "Plan",
     "PlanError",
+    "PruningRecord",
     "Rule",
     "SimilarityPruning",
     "TFLiteExport",

@@ -41,6 +41,7 @@ LEVELS = {
     "kprune.surgery": 6,
     "kprune.calibration": 7,
     "kprune.reconstruction": 7,
+    "kprune.record": 7,
     "kprune.api": 8,
     "kprune.callbacks": 9,
     "kprune.iterate": 9,
