@@ -40,7 +40,7 @@ class GradualPruning(PruningCallback):
     Attributes:
       plan: the `Plan` of what is masked in the weights now; None before training.
       record: `kprune.PruningRecord`: rates, FLOPs, parameters and metrics, round by round, over all `fit`s.
-      rounds: for the plan, what each step of a round removed: share removed (or number of channels), filters.
+      rounds: for the plan, each step of a round: share removed (or number of channels), filters.
 
     Raises:
       OptionError: when made or when training begins: a wrong option, no data, or data that can be read only once.

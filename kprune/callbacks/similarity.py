@@ -29,7 +29,7 @@ class SimilarityPruning(PruningCallback):
     Attributes:
       plan: the `Plan` of what is masked in the weights now; None before training.
       record: `kprune.PruningRecord`: rates, FLOPs, parameters and metrics, round by round, over all `fit`s.
-      rounds: for the plan, what each step of a round removed: share removed, filters, ratio, what was relaxed.
+      rounds: for the plan, each step of a round: share removed, filters, ratio, what was relaxed.
 
     Raises:
       OptionError: when made or when training begins: a wrong option.
