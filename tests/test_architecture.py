@@ -49,6 +49,7 @@ LEVELS = {
     "kprune.search": 9,
     "kprune.report": 10,
     "kprune.plots": 10,
+    "kprune.distributed": 10,
     "kprune.export": 10,
     "kprune.quantization": 10,
     "kprune.benchmark": 11,
