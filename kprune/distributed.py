@@ -9,9 +9,10 @@ def mend_multiworker_fit(model):
     """Lets `fit`, `evaluate` and `predict` of Keras run under `tf.distribute.MultiWorkerMirroredStrategy`.
 
     Keras 3.15 fails there by itself, with any model and no callback: before the first step it reduces a batch of
-    data that it needs only the shapes of, and after each step it reduces scalar metrics along an axis that they do not
-    have. This skips the one, and gives the metrics that axis. It changes this model object, not its class and nothing that
-    is saved; elsewhere (one worker, another strategy, another backend) it does nothing, so a script can always call it.
+    data that it needs only the shapes of, and after each step it reduces scalar metrics along an axis that they do
+    not have. This skips the one, and gives the metrics that axis. It changes this model object, not its class and
+    nothing that is saved; elsewhere (one worker, another strategy, another backend) it does nothing, so that a script
+    can always call it.
 
     Args:
       model: a built model, made inside the strategy's scope.
