@@ -295,13 +295,6 @@ def averages_weights(model) -> bool:
     return bool(getattr(optimizer, "use_ema", False))
 
 
-def runs_on_several_workers(model) -> bool:
-    """Whether the model was made in the scope of a TensorFlow strategy over several processes."""
-    strategy = getattr(model, "distribute_strategy", None)
-    several = getattr(getattr(strategy, "extended", None), "_in_multi_worker_mode", None)
-    return several is not None and several()
-
-
 def skip_symbolic_build(model):
     """Keeps `fit` from building a model that is built, and from reading a batch of data for it."""
     model._maybe_symbolic_build = lambda *args, **kwargs: None

@@ -27,7 +27,7 @@ def mend_multiworker_fit(model):
       ...     model.compile(...)
       >>> model.fit(x, y, callbacks=[kprune.SimilarityPruning(0.5)])
     """
-    if _keras.runs_on_several_workers(model):
+    if runs_on_several_workers(model):
         _keras.skip_symbolic_build(model)
         model.train_step = with_axis(model.train_step)
         model.test_step = with_axis(model.test_step)
@@ -44,3 +44,10 @@ def with_axis(step):
 
     vectors.gives_vectors = True
     return vectors
+
+
+def runs_on_several_workers(model) -> bool:
+    """Whether the model was made in the scope of a TensorFlow strategy over several processes."""
+    strategy = getattr(model, "distribute_strategy", None)
+    several = getattr(getattr(strategy, "extended", None), "_in_multi_worker_mode", None)
+    return several is not None and several()

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import keras
 
-from kprune.api import apply_to_graph, choose, refuse_barriers
+from kprune.api import apply_to_graph, choose, refuse_barriers, with_data
 from kprune.cost import CostModel
-from kprune.criteria import Criterion, Similarity, get_criterion
+from kprune.criteria import Criterion, Similarity
 from kprune.errors import OptionError
 from kprune.graph import Graph, trace
 from kprune.plan import Plan, make_plan
@@ -48,6 +48,8 @@ def prune_iteratively(
     target_params=None,
     criterion="similarity",
     rounds=None,
+    data=None,
+    repair=True,
     limits=None,
     directory=None,
     verbose=True,
@@ -66,6 +68,9 @@ def prune_iteratively(
       target_flops: the share of the FLOPs of `model` to remove by the end, 0..1.
       target_params: the same of the parameters; give one of the two.
       criterion: a name or an object, see `plan_pruning`.
+      data: a few hundred images, from which each round repairs the weights that stay, before `fit`; and what the
+        criterion looks at, see `prune_model`. Read in every round.
+      repair: whether to repair.
       rounds: in how many even steps to go to the target, with any criterion. None, for similarity alone: as the paper
         does, each round takes all that is redundant, so that the method itself says how much that is.
       limits: `kprune.Limits`, or None; `max_rate` is of the filters that `model` has.
@@ -87,20 +92,24 @@ def prune_iteratively(
       >>> run = kprune.prune_iteratively(model, fit, target_flops=0.6, directory="runs/resnet56")
       >>> run.record.history["val_accuracy"], run.record.history["pruned_flops"]
     """
-    criterion = get_criterion(criterion)
+    criterion = with_data(criterion, data, again=True)
     check_options(fit, criterion, rounds)
     start = Start.of(model, target_flops, target_params, limits)
     settings = {
         "target": {start.budget.kind: start.budget.target},
         "criterion": {"name": criterion.name, **criterion.get_config()},
         "rounds": rounds,
+        "repair": data is not None and repair,
         "limits": repr(limits),
         "weights": fingerprint(model),
     }
     folder = RunFolder(directory, STATE, settings)
     plan, record, small = resumed(folder, start)
     while start.missing(plan) > 0:
-        plan, small = one_round(start, plan, small, criterion, rounds, record)
+        graph = start.graph if small is model else trace(small)
+        step = choose_step(start, plan, graph, criterion, rounds, record)
+        plan = note_step(start, plan, step, start.goal(plan, rounds), record)
+        small = apply_to_graph(graph, step, "hard", data if repair else None)
         record.measured(train(fit, small))
         folder.save_model(small, model_name(len(record)))
         folder.save({"plan": json.loads(plan.to_json()), "history": record.history})
@@ -152,30 +161,38 @@ class Start:
         return self.budget.target * (done + 1) / rounds if done + 1 < rounds else self.budget.target
 
 
-def one_round(start: Start, plan: Plan, small, criterion: Criterion, rounds: int | None, record: PruningRecord):
-    """Chooses by the weights as they are now, and removes.
+def choose_step(start: Start, plan: Plan, graph: Graph, criterion: Criterion, rounds: int | None, record) -> Plan:
+    """What the next round removes, chosen by the weights as they are now.
+
+    Args:
+      start: the network before the first round.
+      plan: all that is gone by now.
+      graph: the network of now.
+      criterion, rounds: as the user gave them.
+      record: the rounds so far.
 
     Returns:
-      The plan of all rounds so far, and the smaller model.
+      A plan for the network of now.
     """
-    goal = start.goal(plan, rounds)
-    graph = start.graph if small is start.graph.model else trace(small)
-    share = 1.0 - (1.0 - goal) / (1.0 - start.removed(plan))
+    share = 1.0 - (1.0 - start.goal(plan, rounds)) / (1.0 - start.removed(plan))
     budget = Budget(start.budget.kind, share, CostModel(graph))
     bounds = bind(start.limits, graph, start.widths)
     require_reachable(budget, bounds)
-    if rounds is None:
-        ratio = ratio_of_next(record, criterion, start.budget)
-        step = choose(criterion, budget, bounds, functools.partial(select_in_one_round, ratio=ratio))
-    else:
-        step = choose(criterion, budget, bounds)
+    if rounds is not None:
+        return choose(criterion, budget, bounds)
+    ratio = ratio_of_next(record, criterion, start.budget)
+    return choose(criterion, budget, bounds, functools.partial(select_in_one_round, ratio=ratio))
+
+
+def note_step(start: Start, plan: Plan, step: Plan, goal: float, record: PruningRecord) -> Plan:
+    """The plan of all rounds once `step` is taken too; the record gets an entry."""
     plan = dataclasses.replace(
         plan.followed_by(step), criterion=step.criterion, target={start.budget.kind: start.budget.target}
     )
     relaxed = [entry["relaxed"] for entry in step.rounds if entry["relaxed"]]
     details = {"ratio": step.rounds[-1]["ratio"], "relaxed": relaxed[-1] if relaxed else None} if step.rounds else {}
     record.add(plan, target=goal, **details)
-    return plan, apply_to_graph(graph, step, "hard")
+    return plan
 
 
 def ratio_of_next(record: PruningRecord, criterion: Similarity, budget: Budget) -> float:

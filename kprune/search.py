@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from kprune.api import apply_to_graph, choose, refuse_barriers
+from kprune.api import apply_to_graph, choose, refuse_barriers, with_data
 from kprune.cost import CostModel
-from kprune.criteria import get_criterion
+from kprune.criteria import Criterion
 from kprune.errors import OptionError, TargetError
 from kprune.graph import Graph, trace
 from kprune.plan import Plan
@@ -56,7 +56,9 @@ def find_target(
     accept: Callable,
     *,
     budget="flops",
-    criterion="similarity",
+    criterion=None,
+    data=None,
+    repair=True,
     limits=None,
     tolerance=0.02,
     directory=None,
@@ -72,7 +74,7 @@ def find_target(
       accept: called with a pruned model, compiled as `model` is; it may fine-tune it in place, then says whether it is
         good enough: True or False.
       budget: "flops" or "params": what the target is a share of.
-      criterion, limits: see `plan_pruning`.
+      criterion, data, repair, limits: see `prune_model`; data are read for every network.
       tolerance: the search ends when the largest share accepted and the smallest refused are this close, 0..1.
       directory: a folder for what was tried (`search.json`) and the models accepted (`accepted_0.475000.keras`). A
         search that was killed goes on when it is called again with the same arguments, and tries nothing twice.
@@ -95,10 +97,11 @@ def find_target(
       >>> found.target, kprune.model_cost(found.model).flops
     """
     check_options(accept, budget, tolerance)
-    pruner = Pruner.of(model, budget, criterion, limits)
+    pruner = Pruner.of(model, budget, with_data(criterion, data, again=True), limits, data if repair else None)
     settings = {
         "budget": budget,
         "criterion": {"name": pruner.criterion.name, **pruner.criterion.get_config()},
+        "repair": data is not None and repair,
         "limits": repr(limits),
         "tolerance": tolerance,
         "weights": fingerprint(model),
@@ -129,23 +132,25 @@ class Pruner:
       criterion, bounds: what chooses, and what must stay.
       kind: "flops" or "params".
       reachable: the largest share that can be removed.
+      data: what weights are repaired from, or None.
     """
 
     graph: Graph = field(repr=False)
     cost: CostModel = field(repr=False)
-    criterion: object
+    criterion: Criterion
     bounds: Bounds = field(repr=False)
     kind: str
     reachable: float
+    data: object = field(repr=False)
 
     @classmethod
-    def of(cls, model, kind: str, criterion, limits) -> "Pruner":
+    def of(cls, model, kind: str, criterion: Criterion, limits, data) -> "Pruner":
         graph = trace(model)
         refuse_barriers(graph, strict=False)
         cost, bounds = CostModel(graph), bind(limits, graph)
         targets = (SMALLEST, None) if kind == "flops" else (None, SMALLEST)
         reachable = require_reachable(make_budget(cost, *targets), bounds)
-        return cls(graph, cost, get_criterion(criterion), bounds, kind, reachable)
+        return cls(graph, cost, criterion, bounds, kind, reachable, data)
 
     def plan(self, target: float) -> Plan:
         return choose(self.criterion, Budget(self.kind, target, self.cost), self.bounds)
@@ -156,7 +161,7 @@ class Pruner:
         return 1.0 - after / before
 
     def prune(self, plan: Plan):
-        return apply_to_graph(self.graph, plan, "hard")
+        return apply_to_graph(self.graph, plan, "hard", self.data)
 
 
 class Trials:

@@ -77,8 +77,8 @@ ARGUMENTS = {
     "kprune.api.prune_model": 9,
     "kprune.callbacks.gradual.GradualPruning.__init__": 9,
     "kprune.callbacks.similarity.SimilarityPruning.__init__": 8,
-    "kprune.iterate.prune_iteratively": 9,
-    "kprune.search.find_target": 8,
+    "kprune.iterate.prune_iteratively": 11,
+    "kprune.search.find_target": 10,
 }
 
 # Character classes keep these patterns from matching this file.

@@ -180,6 +180,14 @@ def test_a_history_is_recorded_and_the_optimizer_state_goes_along():
     assert {"loss", "accuracy"} <= result.record.history.keys() and None not in result.record.history["loss"]
 
 
+def test_each_round_is_repaired_where_there_are_images_and_criteria_may_look_at_them():
+    images = np.random.default_rng(0).normal(size=(64, 8, 8, 3)).astype("float32")
+    options = {"rounds": 2, "data": images, "criterion": "activation_density"}
+    models = [quietly(build(), lambda small: None, 0.4, repair=repair, **options).model for repair in (True, False)]
+    errors = [np.square(run(model, images) - run(build(), images)).mean() for model in models]
+    assert errors[0] < 0.7 * errors[1]
+
+
 def test_a_line_per_round_is_printed(capsys):
     quietly(build(), Nudge(), rounds=2, verbose=True)
     lines = capsys.readouterr().out.splitlines()

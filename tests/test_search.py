@@ -82,6 +82,16 @@ def test_a_network_that_is_never_accepted_is_an_error_that_says_how_little_was_t
         search(lambda small: False, tolerance=0.1)
 
 
+def test_each_network_is_repaired_where_there_are_images():
+    images = np.random.default_rng(0).normal(size=(64, 8, 8, 3)).astype("float32")
+    expected = run(build(), images)
+    errors = {}
+    for repair in (True, False):
+        found = search(AcceptUpTo(0.4), criterion="l1", data=images, repair=repair, tolerance=0.3)
+        errors[repair] = np.square(run(found.model, images) - expected).mean()
+    assert errors[True] < 0.7 * errors[False]
+
+
 def test_limits_bound_the_search():
     limits = kprune.Limits(exclude="middle", max_rate=0.5)
     found = search(AcceptUpTo(1.0), limits=limits, tolerance=0.05)
