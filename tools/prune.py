@@ -4,7 +4,7 @@ python tools/prune.py --model=model.keras --target_flops=0.5 --output=pruned
 
 Or as far as accuracy allows, without training; the images choose the target, so report accuracy on others:
 
-python tools/prune.py --model=model.keras --max_accuracy_drop=0.01 --data=validation.npz --output=pruned
+python tools/prune.py --model=model.keras --max_accuracy_drop=0.01 --data=validation.npz --repair_data=train_512.npz
 """
 
 import pathlib
@@ -26,7 +26,16 @@ flags.DEFINE_float(
 flags.DEFINE_string("data", None, "A .npz file with x (images as the model takes them) and y (labels, or one-hot).")
 flags.DEFINE_float("tolerance", 0.02, "How close the search comes to the largest share, 0..1.")
 flags.DEFINE_string(
-    "criterion", "similarity", "What chooses the filters: similarity, l1, l2, geometric_median, random."
+    "repair_data",
+    None,
+    "A .npy or .npz file of a few hundred images (x in the .npz, where it holds more), from which the weights that "
+    "stay are repaired by least squares; labels are not needed.",
+)
+flags.DEFINE_string(
+    "criterion",
+    None,
+    "What chooses the filters: similarity, l1, l2, geometric_median, random, ...; by default reconstruction_error "
+    "where there is --repair_data, else similarity.",
 )
 flags.DEFINE_enum("coupling", "graph", ["graph", "stage"], "For similarity: judge channel sets, or whole stages.")
 flags.DEFINE_float("alpha", 1.0, "For similarity: larger prunes less in a round.")
@@ -81,25 +90,40 @@ def accuracy_of(model, examples) -> float | None:
     return float((outputs.argmax(-1) == y).mean())
 
 
-def make_plan(kprune, model, examples, accuracy):
+def load_images():
+    """The images of --repair_data, or None."""
+    if FLAGS.repair_data is None:
+        return None
+    images = _cli.load_arrays(FLAGS.repair_data)
+    return _cli.load_arrays(FLAGS.repair_data, "x") if isinstance(images, dict) else images
+
+
+def make_criterion(kprune):
+    """The criterion of the flags."""
+    criterion = FLAGS.criterion or ("similarity" if FLAGS.repair_data is None else "reconstruction_error")
+    names = ("alpha", "ratio", "guard", "compensate", "coupling")
+    if criterion == "similarity":
+        return kprune.criteria.Similarity(**{name: FLAGS[name].value for name in names})
+    given = [name for name in names if FLAGS[name].present]
+    if given:
+        raise flags.Error(f"--{given[0]} is for --criterion=similarity, not for {criterion}")
+    return criterion
+
+
+def make_plan(kprune, model, examples, accuracy, images):
     """The plan of the flags."""
     if FLAGS.plan:
         return kprune.Plan.load(FLAGS.plan)
-    criterion = FLAGS.criterion
-    if criterion == "similarity":
-        options = {name: FLAGS[name].value for name in ("alpha", "ratio", "guard", "compensate", "coupling")}
-        criterion = kprune.criteria.Similarity(**options)
-    else:
-        given = [n for n in ("alpha", "ratio", "guard", "compensate", "coupling") if FLAGS[n].present]
-        if given:
-            raise flags.Error(f"--{given[0]} is for --criterion=similarity, not for {criterion}")
+    criterion = make_criterion(kprune)
     limits = kprune.Limits(FLAGS.include, FLAGS.exclude, FLAGS.min_channels, FLAGS.max_rate)
     if FLAGS.max_accuracy_drop is not None:
+        kprune.api.refuse_barriers(kprune.graph.trace(model), FLAGS.strict)
         least = accuracy - FLAGS.max_accuracy_drop
         found = kprune.find_target(
             model,
             lambda small: accuracy_of(small, examples) >= least,
             criterion=criterion,
+            data=images,
             limits=limits,
             tolerance=FLAGS.tolerance,
         )
@@ -109,6 +133,7 @@ def make_plan(kprune, model, examples, accuracy):
         FLAGS.target_flops,
         target_params=FLAGS.target_params,
         criterion=criterion,
+        data=images,
         limits=limits,
         strict=FLAGS.strict,
     )
@@ -120,10 +145,10 @@ def main(_):
 
     check_flags()
     model = _cli.load_model(FLAGS.model)
-    examples = load_examples()
+    examples, images = load_examples(), load_images()
     accuracy = accuracy_of(model, examples)
-    plan = make_plan(kprune, model, examples, accuracy)
-    pruned = kprune.apply_plan(model, plan, FLAGS.mode)
+    plan = make_plan(kprune, model, examples, accuracy, images)
+    pruned = kprune.apply_plan(model, plan, FLAGS.mode, images)
     folder = pathlib.Path(FLAGS.output)
     folder.mkdir(parents=True, exist_ok=True)
     plan.save(folder / "plan.json")

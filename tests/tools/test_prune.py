@@ -45,7 +45,8 @@ def test_it_removes_what_the_accuracy_on_the_data_allows(folder):
     x = np.random.default_rng(0).normal(size=(400, *model.input_shape[1:])).astype("float32")
     y = model.predict(x, verbose=0).argmax(-1)
     np.savez(folder / "data.npz", x=x, y=y)
-    search = ["--model=model.keras", "--data=data.npz", "--criterion=l1", "--tolerance=0.1"]
+    np.save(folder / "images.npy", np.random.default_rng(1).normal(size=(64, *x.shape[1:])).astype("float32"))
+    search = ["--model=model.keras", "--data=data.npz", "--criterion=l1", "--tolerance=0.1", "--repair_data=images.npy"]
     done = prune(folder, *search, "--max_accuracy_drop=0.3", "--output=out")
     assert done.returncode == 0, done.stderr
     accuracy = (keras.models.load_model(folder / "out" / "model.keras").predict(x, verbose=0).argmax(-1) == y).mean()
