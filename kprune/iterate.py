@@ -210,19 +210,21 @@ def train(fit: Callable, model) -> dict:
       The last value of each metric that it tells.
 
     Raises:
-      OptionError: it returns something else than a `History`, a dict, or None.
+      OptionError: it returns something else than a `History`, a dict of numbers, or None.
     """
     told = fit(model)
-    told = getattr(told, "history", told)
+    told = told.history if isinstance(told, keras.callbacks.History) else told
     if told is None:
         return {}
-    if not isinstance(told, dict):
+    try:
+        last = {name: values[-1:] if isinstance(values, (list, tuple)) else [values] for name, values in told.items()}
+        return {name: float(values[0]) for name, values in last.items() if values}
+    except (AttributeError, TypeError, ValueError) as error:
         raise OptionError(
-            f"fit returned a {type(told).__name__}.",
-            "A History, a dict of metrics, or None; the model is trained in place.",
+            f"fit returned a {type(told).__name__} that holds no metrics: {error}.",
+            "A History, a dict of numbers, or None; the model is trained in place.",
             "Return what model.fit returns.",
-        )
-    return {name: values[-1] if isinstance(values, (list, tuple)) else values for name, values in told.items()}
+        ) from error
 
 
 def check_options(fit, criterion: Criterion, rounds):

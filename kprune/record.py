@@ -64,7 +64,7 @@ class PruningRecord:
         if not rounds:
             return
         for name, value in (metrics or {}).items():
-            if name not in ALWAYS:
+            if name not in (*ALWAYS, *OF_A_ROUND):
                 self.history.setdefault(name, [None] * rounds)[-1] = float(value)
 
     def rate(self, layer: str) -> list[float]:

@@ -199,6 +199,7 @@ def test_a_line_per_round_is_printed(capsys):
     [
         (None, {}, "fit is None"),
         (lambda model: model, {}, "fit returned a"),
+        (lambda model: {"accuracy": "good"}, {}, "fit returned a dict that holds no metrics"),
         (Nudge(), {"criterion": "l1"}, "rounds is not given"),
         (Nudge(), {"rounds": 0}, "rounds is 0"),
         (Nudge(), {"rounds": True}, "rounds is True"),

@@ -131,7 +131,7 @@ class PruningCallback(keras.callbacks.Callback):
         self.record.add(
             make_plan(self._cost, self._keep),
             epoch=epoch,
-            ratio=steps[-1].ratio,
+            ratio=steps[-1].ratio if steps else None,
             relaxed=relaxed[-1] if relaxed else None,
         )
 
