@@ -16,6 +16,7 @@ from kprune.resume import RunFolder, fingerprint
 from kprune.selection import Bounds, Budget, bind, make_budget, require_reachable
 
 STATE = "search.json"
+WORDS = {"flops": "FLOPs", "params": "parameters"}
 SMALLEST = 1e-6  # a target that nearly every network can reach; what is truly reachable comes with the check of it
 
 
@@ -116,7 +117,7 @@ def check_options(accept, budget, tolerance):
         raise OptionError(
             f"accept is {accept!r}.", "A function of a model.", "Pass lambda small: accuracy(small) > 0.9."
         )
-    if budget not in ("flops", "params"):
+    if budget not in WORDS:
         raise OptionError(f"budget is {budget!r}.", "'flops' or 'params'.", "Choose one of them.")
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance < 1:
         raise OptionError(f"tolerance is {tolerance!r}.", "A share, 0..1.", "Pass 0.02.")
@@ -191,7 +192,7 @@ class Trials:
             self.folder.save({name: vars(entry) for name, entry in self.known.items()})
             if self.verbose:
                 word = "accepted" if accepted else "refused"
-                print(f"{removed:.2%} of the {self.pruner.kind} removed: {word}", flush=True)
+                print(f"{removed:.2%} of the {WORDS[self.pruner.kind]} removed: {word}", flush=True)
         return self.known[key]
 
     def judge(self, plan: Plan, key: str) -> bool:
@@ -217,7 +218,7 @@ class Trials:
         if not accepted:
             least = min(entry.removed for entry in self.known.values())
             raise TargetError(
-                f"accept refused every network, even that with {least:.2%} of the {self.pruner.kind} removed.",
+                f"accept refused every network, even that with {least:.2%} of the {WORDS[self.pruner.kind]} removed.",
                 "A network that is accepted while little is removed.",
                 "See whether accept(model) is true for the network itself; fine-tune in accept, or lower what it asks.",
                 0.0,
