@@ -178,7 +178,7 @@ class Trials:
     def __init__(self, pruner: Pruner, accept: Callable, folder: RunFolder, verbose: bool):
         self.pruner, self.accept, self.folder, self.verbose = pruner, accept, folder, verbose
         self.known = {key: Evaluation(**entry) for key, entry in (folder.state or {}).items()}
-        self.model = None
+        self.accepted: tuple | None = None  # the last model accepted in this process, and its plan
 
     def __call__(self, target: float) -> Evaluation:
         """What is known of a target, or what `accept` says of its network."""
@@ -204,7 +204,7 @@ class Trials:
                 f"accept returned {answer!r}.", "True or False.", "Return a comparison, such as accuracy >= 0.9."
             )
         if answer:
-            self.model = model
+            self.accepted = model, plan
             self.folder.save_model(model, model_name(key))
         return bool(answer)
 
@@ -224,8 +224,8 @@ class Trials:
                 0.0,
             )
         key, best = max(accepted.items(), key=lambda item: item[1].removed)
-        model = self.folder.load_model(model_name(key)) if self.model is None else self.model
-        return TargetSearch(model, self.pruner.plan(best.target), best.target, tuple(self.known.values()))
+        found = self.accepted or (self.folder.load_model(model_name(key)), self.pruner.plan(best.target))
+        return TargetSearch(*found, best.target, tuple(self.known.values()))
 
 
 def model_name(key: str) -> str:
@@ -241,6 +241,7 @@ def bisect(trial: Callable[[float], Evaluation], low: float, high: float, tolera
       high: the largest share that can be tried; taken as refused.
       tolerance: how close the two come.
     """
+    tolerance = min(tolerance, high / 2)  # so that something is tried, however little can go
     while high - low > tolerance:
         target = round((low + high) / 2, 6)
         evaluation = trial(target)

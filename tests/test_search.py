@@ -114,6 +114,12 @@ def test_wrong_options_are_refused(accept, options, message):
         search(accept, **options)
 
 
+def test_something_is_tried_however_little_can_go():
+    limits = kprune.Limits(include="middle", min_channels=15)
+    found = search(AcceptUpTo(1.0), limits=limits, tolerance=0.2)
+    assert len(found.evaluations) >= 1 and len(next(e for e in found.plan.layers if e.path == "middle").keep) == 15
+
+
 def test_the_model_given_is_not_changed():
     model = build()
     before = [np.copy(w) for w in model.get_weights()]
