@@ -293,3 +293,8 @@ def averages_weights(model) -> bool:
     """Whether the optimizer writes an average over the weights when training ends."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     return bool(getattr(optimizer, "use_ema", False))
+
+
+def skip_symbolic_build(model):
+    """Keeps `fit` from building a model that is built, and from reading a batch of data for it."""
+    model._maybe_symbolic_build = lambda *args, **kwargs: None

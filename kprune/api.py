@@ -9,7 +9,7 @@ from kprune.errors import ModelError, OptionError
 from kprune.graph import Graph, trace
 from kprune.plan import Plan, make_plan
 from kprune.reconstruction import reconstruct
-from kprune.selection import bind, make_budget, require_reachable, select
+from kprune.selection import Bounds, Budget, bind, make_budget, require_reachable, select
 from kprune.surgery import rebuild
 from kprune.zeros import dead_sets
 
@@ -62,7 +62,20 @@ def plan_graph(graph: Graph, target_flops, target_params, criterion, limits, str
     budget = make_budget(cost, target_flops, target_params)
     bounds = bind(limits, graph)
     require_reachable(budget, bounds)
-    keep, rounds = select(graph, criterion, budget, bounds)
+    return choose(criterion, budget, bounds)
+
+
+def choose(criterion: Criterion, budget: Budget, bounds: Bounds, how=select) -> Plan:
+    """The plan of a criterion for a budget that can be reached.
+
+    Args:
+      criterion: the criterion.
+      budget, bounds: what shall go, and what must not.
+      how: selects: called as `how(graph, criterion, budget, bounds)`, gives the decision and its rounds.
+    """
+    cost = budget.cost
+    graph = cost.graph
+    keep, rounds = how(graph, criterion, budget, bounds)
     merges = merge_factors(graph, criterion, keep) if getattr(criterion, "compensate", False) else {}
     return make_plan(
         cost,

@@ -81,6 +81,34 @@ class Plan:
         check_decision(self, graph, keep)
         return keep
 
+    def followed_by(self, later: "Plan") -> "Plan":
+        """One plan for both: this one, and then another on the smaller model that this one makes.
+
+        Args:
+          later: a plan for `apply_plan(model, self)`.
+
+        Returns:
+          A plan for `model`, with the criterion and target of `later` and no rounds. Weights that either hands on to
+          kept filters are left out, since the model may have been trained between the two.
+
+        Raises:
+          PlanError: `later` is for another model.
+        """
+        pairs = list(zip(self.layers, later.layers, strict=False))
+        fits = len(self.layers) == len(later.layers)
+        if not fits or any(a.path != b.path or len(a.keep) != b.filters for a, b in pairs):
+            raise PlanError(
+                "The later plan does not fit the model that the first one makes.",
+                "A plan for apply_plan(model, first).",
+                "Make it with kprune.plan_pruning on that model.",
+            )
+        layers = tuple(
+            LayerPlan(first.path, first.filters, tuple(first.keep[place] for place in then.keep), first.reason)
+            for first, then in pairs
+        )
+        flops, params = (self.flops[0], later.flops[1]), (self.params[0], later.params[1])
+        return Plan(layers, later.criterion, later.target, flops, params)
+
     def summary(self) -> str:
         """A table, one line per layer, with the totals below."""
         width = max(len(entry.path) for entry in self.layers)

@@ -41,11 +41,15 @@ LEVELS = {
     "kprune.surgery": 6,
     "kprune.calibration": 7,
     "kprune.reconstruction": 7,
+    "kprune.record": 7,
+    "kprune.resume": 7,
     "kprune.api": 8,
     "kprune.callbacks": 9,
     "kprune.iterate": 9,
+    "kprune.search": 9,
     "kprune.report": 10,
     "kprune.plots": 10,
+    "kprune.distributed": 10,
     "kprune.export": 10,
     "kprune.quantization": 10,
     "kprune.benchmark": 11,
@@ -73,6 +77,8 @@ ARGUMENTS = {
     "kprune.api.prune_model": 9,
     "kprune.callbacks.gradual.GradualPruning.__init__": 9,
     "kprune.callbacks.similarity.SimilarityPruning.__init__": 8,
+    "kprune.iterate.prune_iteratively": 11,
+    "kprune.search.find_target": 10,
 }
 
 # Character classes keep these patterns from matching this file.

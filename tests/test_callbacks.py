@@ -267,6 +267,17 @@ def test_options_of_the_method_reach_the_plan_and_compensation_is_refused(data):
         kprune.SimilarityPruning(0.3, compensate=True)
 
 
+def test_the_record_has_a_round_each_with_rates_costs_and_the_metrics_of_the_training_after_it(data):
+    model, callback = compiled(), pruning(0.5, every_epochs=2, until_epoch=5)
+    history = fit(model, data, callback, epochs=7).history
+    record = callback.record.history
+    assert record["epoch"] == [0, 2, 4]
+    assert record["loss"] == [history["loss"][epoch] for epoch in (2, 4, 6)]
+    assert record["pruned_flops"] == [history["pruned_flops"][epoch] for epoch in (2, 4, 6)]
+    assert record["rates"][-1] == {entry.path: entry.rate for entry in callback.plan.layers if entry.reason is None}
+    assert (record["flops"][-1], record["params"][-1]) == (callback.plan.flops[1], callback.plan.params[1])
+
+
 @pytest.mark.parametrize(
     ("target", "kind", "options"),
     [(0.5, "similarity", {}), (0.5, "gradual", {}), (None, "gradual", {"channels_per_round": 9})],

@@ -1,6 +1,10 @@
 """Prunes a Keras model file to a budget: writes the pruned model, the plan and a report.
 
 python tools/prune.py --model=model.keras --target_flops=0.5 --output=pruned
+
+Or as far as accuracy allows, without training; the images choose the target, so report accuracy on others:
+
+python tools/prune.py --model=model.keras --max_accuracy_drop=0.01 --data=validation.npz --repair_data=train_512.npz
 """
 
 import pathlib
@@ -13,8 +17,25 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "The Keras model file to prune.", required=True)
 flags.DEFINE_float("target_flops", None, "Share of the FLOPs (multiply-accumulates) to remove, 0..1.")
 flags.DEFINE_float("target_params", None, "Share of the parameters to remove, 0..1; instead of --target_flops.")
+flags.DEFINE_float(
+    "max_accuracy_drop",
+    None,
+    "Remove as much of the FLOPs as leaves the top-1 accuracy on --data within this much of what it was, 0..1 "
+    "(0.01: one point); instead of a target. Nothing is trained.",
+)
+flags.DEFINE_string("data", None, "A .npz file with x (images as the model takes them) and y (labels, or one-hot).")
+flags.DEFINE_float("tolerance", 0.02, "How close the search comes to the largest share, 0..1.")
 flags.DEFINE_string(
-    "criterion", "similarity", "What chooses the filters: similarity, l1, l2, geometric_median, random."
+    "repair_data",
+    None,
+    "A .npy or .npz file of a few hundred images (x in the .npz, where it holds more), from which the weights that "
+    "stay are repaired by least squares; labels are not needed.",
+)
+flags.DEFINE_string(
+    "criterion",
+    None,
+    "What chooses the filters: similarity, l1, l2, geometric_median, random, ...; by default reconstruction_error "
+    "where there is --repair_data, else similarity.",
 )
 flags.DEFINE_enum("coupling", "graph", ["graph", "stage"], "For similarity: judge channel sets, or whole stages.")
 flags.DEFINE_float("alpha", 1.0, "For similarity: larger prunes less in a round.")
@@ -31,24 +52,88 @@ flags.DEFINE_bool("strict", False, "Fail where a layer stops channels because kp
 flags.DEFINE_string("output", "pruned", "Folder for model.keras, plan.json and report.md; made if missing.")
 
 
-def make_plan(kprune, model):
+def check_flags():
+    """Refuses flags that would be ignored beside others."""
+    searched = FLAGS.max_accuracy_drop is not None
+    targets = [name for name in ("target_flops", "target_params", "plan") if FLAGS[name].present]
+    if searched and targets:
+        raise flags.Error(f"--max_accuracy_drop finds the target itself; leave out --{targets[0]}")
+    if searched and FLAGS.data is None:
+        raise flags.Error("--max_accuracy_drop needs --data, a .npz file with x and y")
+    if not searched and FLAGS["tolerance"].present:
+        raise flags.Error("--tolerance is for --max_accuracy_drop")
+    if searched and not 0 <= FLAGS.max_accuracy_drop < 1:
+        raise flags.Error(f"--max_accuracy_drop is a share from 0 to 1, not {FLAGS.max_accuracy_drop}")
+
+
+def load_examples():
+    """The images and labels of --data, or None."""
+    if FLAGS.data is None:
+        return None
+    x, y = (_cli.load_arrays(FLAGS.data, key) for key in ("x", "y"))
+    if len(x) != len(y):
+        raise flags.Error(f"{FLAGS.data} has {len(x)} images and {len(y)} labels")
+    return x, (y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(len(y)))
+
+
+def accuracy_of(model, examples) -> float | None:
+    """The top-1 accuracy, 0..1: the share of images whose largest output is that of the label."""
+    from kprune.data import check_inputs
+
+    if examples is None:
+        return None
+    x, y = examples
+    check_inputs(model, (x,))
+    outputs = model.predict(x, batch_size=256, verbose=0)
+    if not hasattr(outputs, "ndim") or outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise flags.Error("--data is for a classifier: one output of shape [images, classes], two classes or more")
+    return float((outputs.argmax(-1) == y).mean())
+
+
+def load_images():
+    """The images of --repair_data, or None."""
+    if FLAGS.repair_data is None:
+        return None
+    images = _cli.load_arrays(FLAGS.repair_data)
+    return _cli.load_arrays(FLAGS.repair_data, "x") if isinstance(images, dict) else images
+
+
+def make_criterion(kprune):
+    """The criterion of the flags."""
+    criterion = FLAGS.criterion or ("similarity" if FLAGS.repair_data is None else "reconstruction_error")
+    names = ("alpha", "ratio", "guard", "compensate", "coupling")
+    if criterion == "similarity":
+        return kprune.criteria.Similarity(**{name: FLAGS[name].value for name in names})
+    given = [name for name in names if FLAGS[name].present]
+    if given:
+        raise flags.Error(f"--{given[0]} is for --criterion=similarity, not for {criterion}")
+    return criterion
+
+
+def make_plan(kprune, model, examples, accuracy, images):
     """The plan of the flags."""
     if FLAGS.plan:
         return kprune.Plan.load(FLAGS.plan)
-    criterion = FLAGS.criterion
-    if criterion == "similarity":
-        options = {name: FLAGS[name].value for name in ("alpha", "ratio", "guard", "compensate", "coupling")}
-        criterion = kprune.criteria.Similarity(**options)
-    else:
-        given = [n for n in ("alpha", "ratio", "guard", "compensate", "coupling") if FLAGS[n].present]
-        if given:
-            raise flags.Error(f"--{given[0]} is for --criterion=similarity, not for {criterion}")
+    criterion = make_criterion(kprune)
     limits = kprune.Limits(FLAGS.include, FLAGS.exclude, FLAGS.min_channels, FLAGS.max_rate)
+    if FLAGS.max_accuracy_drop is not None:
+        kprune.api.refuse_barriers(kprune.graph.trace(model), FLAGS.strict)
+        least = accuracy - FLAGS.max_accuracy_drop
+        found = kprune.find_target(
+            model,
+            lambda small: accuracy_of(small, examples) >= least,
+            criterion=criterion,
+            data=images,
+            limits=limits,
+            tolerance=FLAGS.tolerance,
+        )
+        return found.plan
     return kprune.plan_pruning(
         model,
         FLAGS.target_flops,
         target_params=FLAGS.target_params,
         criterion=criterion,
+        data=images,
         limits=limits,
         strict=FLAGS.strict,
     )
@@ -58,17 +143,20 @@ def main(_):
     import kprune
     from kprune.report import Measurement, Report
 
+    check_flags()
     model = _cli.load_model(FLAGS.model)
-    plan = make_plan(kprune, model)
-    pruned = kprune.apply_plan(model, plan, FLAGS.mode)
+    examples, images = load_examples(), load_images()
+    accuracy = accuracy_of(model, examples)
+    plan = make_plan(kprune, model, examples, accuracy, images)
+    pruned = kprune.apply_plan(model, plan, FLAGS.mode, images)
     folder = pathlib.Path(FLAGS.output)
     folder.mkdir(parents=True, exist_ok=True)
     plan.save(folder / "plan.json")
     target = folder / "model.keras"
     kprune.files.write_by_rename(target, pruned.save)
     rows = [
-        Measurement("before", None, plan.flops[0], plan.params[0], pathlib.Path(FLAGS.model).stat().st_size),
-        Measurement("after", None, plan.flops[1], plan.params[1], target.stat().st_size),
+        Measurement("before", accuracy, plan.flops[0], plan.params[0], pathlib.Path(FLAGS.model).stat().st_size),
+        Measurement("after", accuracy_of(pruned, examples), plan.flops[1], plan.params[1], target.stat().st_size),
     ]
     report = Report(rows, plan)
     report.save(folder / "report.md")

@@ -11,6 +11,7 @@ from kprune.criteria import Criterion
 from kprune.graph import trace
 from kprune.masking import TrainingMasks
 from kprune.plan import Plan, make_plan
+from kprune.record import PruningRecord
 from kprune.schedules import EpochSchedule
 from kprune.selection import Round, bind
 from kprune.zeros import masked_sets
@@ -35,6 +36,7 @@ class PruningCallback(keras.callbacks.Callback):
         super().__init__()
         self.criterion, self.schedule, self.limits = criterion, schedule, limits
         self.rounds: list[Round] = []
+        self.record = PruningRecord()
         self._graph = self._keep = None
 
     def on_train_begin(self, logs=None):
@@ -64,7 +66,8 @@ class PruningCallback(keras.callbacks.Callback):
         self._prune_after(epoch - 1)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Writes into the logs what share is masked."""
+        """Writes into the logs what share is masked, and into the record how well the network does."""
+        self.record.measured(logs)
         if logs is not None:
             logs["pruned_flops"] = self._share("flops")
             logs["pruned_params"] = self._share("params")
@@ -118,7 +121,19 @@ class PruningCallback(keras.callbacks.Callback):
     def _prune_after(self, epoch: int):
         """The round that is due after an epoch, if there is one."""
         if epoch in self._due and not self._budget.met(self._keep):
+            before = len(self.rounds)
             self._round(self._due.index(epoch) + 1, len(self._due))
+            self._note(epoch, self.rounds[before:])
+
+    def _note(self, epoch: int, steps: list[Round]):
+        """Adds the round after an epoch to the record."""
+        relaxed = [step.relaxed for step in steps if step.relaxed]
+        self.record.add(
+            make_plan(self._cost, self._keep),
+            epoch=epoch,
+            ratio=steps[-1].ratio if steps else None,
+            relaxed=relaxed[-1] if relaxed else None,
+        )
 
     def _mask(self, keep):
         """Masks what a round removed; the compiled step sees it."""

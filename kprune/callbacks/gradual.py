@@ -39,7 +39,8 @@ class GradualPruning(PruningCallback):
 
     Attributes:
       plan: the `Plan` of what is masked in the weights now; None before training.
-      rounds: one record per round: share removed (or number of channels), filters.
+      record: `kprune.PruningRecord`: rates, FLOPs, parameters and metrics, round by round, over all `fit`s.
+      rounds: for the plan, each step of a round: share removed (or number of channels), filters.
 
     Raises:
       OptionError: when made or when training begins: a wrong option, no data, or data that can be read only once.

@@ -28,7 +28,8 @@ class SimilarityPruning(PruningCallback):
 
     Attributes:
       plan: the `Plan` of what is masked in the weights now; None before training.
-      rounds: one record per round: share removed, filters, ratio, what was relaxed.
+      record: `kprune.PruningRecord`: rates, FLOPs, parameters and metrics, round by round, over all `fit`s.
+      rounds: for the plan, each step of a round: share removed, filters, ratio, what was relaxed.
 
     Raises:
       OptionError: when made or when training begins: a wrong option.

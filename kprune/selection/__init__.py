@@ -4,7 +4,7 @@ from kprune.selection.budget import Budget, ChannelCount, make_budget, remove_un
 from kprune.selection.choose import select
 from kprune.selection.limits import Bounds, Limits, bind
 from kprune.selection.ranking import select_by_score
-from kprune.selection.similarity import Comparison, Round, select_by_similarity
+from kprune.selection.similarity import Comparison, Round, next_ratio, select_by_similarity, select_in_one_round
 
 __all__ = [
     "Bounds",
@@ -15,10 +15,12 @@ __all__ = [
     "Round",
     "bind",
     "make_budget",
+    "next_ratio",
     "remove_until",
     "require_reachable",
     "select",
     "select_by_score",
     "select_by_similarity",
+    "select_in_one_round",
     "trim",
 ]

@@ -117,8 +117,13 @@ class Bounds:
             keep[going] = False
 
 
-def bind(limits: Limits | None, graph: Graph) -> Bounds:
+def bind(limits: Limits | None, graph: Graph, widths: dict[str, int] | None = None) -> Bounds:
     """Meets limits with a traced model.
+
+    Args:
+      limits: what the user asks for.
+      graph: the model.
+      widths: where the model has lost filters before, how many each layer had at first, by path: what `max_rate` is of.
 
     Raises:
       OptionError: a name matches no layer, or nothing is left to prune.
@@ -134,7 +139,7 @@ def bind(limits: Limits | None, graph: Graph) -> Bounds:
         sets = weight.axes[weight.writes]
         if weight.path in excluded or (limits.include is not None and weight.path not in included):
             removable[sets] = False
-        layers.append((sets, limits.floor(len(sets))))
+        layers.append((sets, min(len(sets), limits.floor((widths or {}).get(weight.path, len(sets))))))
     return Bounds(removable, tuple(layers))
 
 

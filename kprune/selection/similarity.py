@@ -162,15 +162,44 @@ def select_by_similarity(
     comparison = Comparison(graph, criterion)
     keep, ratio, removed, rounds = budget.cost.everything(), criterion.ratio, [], []
     while not budget.met(keep):
-        order, ratio, relaxed = comparison.candidates(keep, bounds, ratio)
-        if relaxed:
-            logger.info("round %d: %s", len(rounds) + 1, relaxed)
-        keep, went = remove_until(budget, keep, order)
+        keep, went, entry = remove_redundant(comparison, budget, keep, bounds, ratio)
+        if entry.relaxed:
+            logger.info("round %d: %s", len(rounds) + 1, entry.relaxed)
         removed.append(went)
-        share = budget.removed(keep)
         before = rounds[-1].removed_share if rounds else 0.0
-        rounds.append(Round(share, int(len(went)), ratio, relaxed))
-        if share - before < LITTLE * (budget.target - before):
-            ratio *= RELAXATION
+        rounds.append(entry)
+        ratio = next_ratio(entry.ratio, entry.removed_share - before, budget.target - before)
     keep = trim(budget, keep, np.concatenate(removed)) if removed else keep
     return keep, rounds
+
+
+def remove_redundant(
+    comparison: Comparison, budget: Budget, keep: np.ndarray, bounds: Bounds, ratio: float
+) -> tuple[np.ndarray, np.ndarray, Round]:
+    """One round: what is redundant at once over the whole network goes, up to the budget.
+
+    Returns:
+      The new decision, the sets that went, and the record.
+    """
+    order, ratio, relaxed = comparison.candidates(keep, bounds, ratio)
+    keep, went = remove_until(budget, keep, order)
+    return keep, went, Round(budget.removed(keep), len(went), ratio, relaxed)
+
+
+def next_ratio(ratio: float, removed: float, missing: float) -> float:
+    """The ratio of the next round: relaxed where this one removed little of what was missing."""
+    return ratio * RELAXATION if removed < LITTLE * missing else ratio
+
+
+def select_in_one_round(
+    graph: Graph, criterion: Similarity, budget: Budget, bounds: Bounds, ratio: float
+) -> tuple[np.ndarray, list[Round]]:
+    """One round of Algorithm 1, before the training that follows it in the paper; see `select_by_similarity`.
+
+    Args:
+      graph, criterion, budget, bounds: as there.
+      ratio: that of this round.
+    """
+    comparison = Comparison(graph, criterion)
+    keep, went, entry = remove_redundant(comparison, budget, budget.cost.everything(), bounds, ratio)
+    return (trim(budget, keep, went) if budget.met(keep) else keep), [entry]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 from test_graph import build, residual
 
@@ -38,6 +39,23 @@ def test_it_writes_a_smaller_model_the_plan_and_a_report_and_replays_the_plan(fo
     assert keras.models.load_model(folder / "again" / "model.keras").count_params() == small.count_params()
 
 
+def test_it_removes_what_the_accuracy_on_the_data_allows(folder):
+    """The labels are what the network itself says, so that it has no errors before."""
+    model = keras.models.load_model(folder / "model.keras")
+    x = np.random.default_rng(0).normal(size=(400, *model.input_shape[1:])).astype("float32")
+    y = model.predict(x, verbose=0).argmax(-1)
+    np.savez(folder / "data.npz", x=x, y=y)
+    np.save(folder / "images.npy", np.random.default_rng(1).normal(size=(64, *x.shape[1:])).astype("float32"))
+    search = ["--model=model.keras", "--data=data.npz", "--criterion=l1", "--tolerance=0.1", "--repair_data=images.npy"]
+    done = prune(folder, *search, "--max_accuracy_drop=0.3", "--output=out")
+    assert done.returncode == 0, done.stderr
+    accuracy = (keras.models.load_model(folder / "out" / "model.keras").predict(x, verbose=0).argmax(-1) == y).mean()
+    plan = json.loads((folder / "out" / "plan.json").read_text())
+    assert accuracy >= 0.7 and plan["flops"][1] < plan["flops"][0]
+    report = (folder / "out" / "report.md").read_text()
+    assert "100.00%" in report and f"{accuracy:.2%}" in report
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -45,6 +63,7 @@ def test_it_writes_a_smaller_model_the_plan_and_a_report_and_replays_the_plan(fo
         (["--model=model.keras", "--target_flops=7"], "between 0 and 1"),
         (["--model=model.keras"], "target_flops"),
         (["--model=model.keras", "--target_flops=0.5", "--tarjet=3"], "tarjet"),
+        (["--model=model.keras", "--max_accuracy_drop=0.1"], "needs --data"),
         (["--model=model.keras", "--target_flops=0.5", "--criterion=l1", "--alpha=2"], "--alpha is for"),
     ],
 )

@@ -1,0 +1,141 @@
+"""Prunes while training on several devices: the same masks everywhere, and the same network as on one.
+
+python examples/distributed_training.py --strategy=mirrored       # one process, two devices
+python examples/distributed_training.py --strategy=multiworker    # two processes, as on two machines
+KERAS_BACKEND=jax python examples/distributed_training.py --strategy=data_parallel
+
+The devices are parts of this machine's CPU. On a cluster, set TF_CONFIG on every machine and run
+`--strategy=multiworker` there; with GPUs, leave `split_cpu` out. See docs/distributed.md.
+"""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+from absl import app, flags, logging
+
+FLAGS = flags.FLAGS
+if "strategy" not in FLAGS:  # a test may import several examples in one process
+    flags.DEFINE_enum(
+        "strategy",
+        "mirrored",
+        ["single", "mirrored", "multiworker", "data_parallel"],
+        "How to train: on one device; tf.distribute.MirroredStrategy; tf.distribute.MultiWorkerMirroredStrategy; "
+        "keras.distribution.DataParallel (JAX).",
+    )
+    flags.DEFINE_integer("devices", 2, "How many devices, or workers.")
+    flags.DEFINE_integer("epochs", 6, "Epochs with the callback; it prunes during the first two thirds.")
+    flags.DEFINE_integer("batch", 64, "Images per step, over all devices together.")
+    flags.DEFINE_integer("images", 1437, "Training images.")
+    flags.DEFINE_list("widths", ["24", "48", "96"], "Channels of the stages of the network.")
+    flags.DEFINE_float("target_flops", 0.5, "Share of the FLOPs (multiply-accumulates) to remove.")
+    flags.DEFINE_string("output", "results/distributed", "Folder for pruned.keras and plan.json.")
+
+
+def split_cpu(count):
+    """Makes TensorFlow see the CPU as several devices."""
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    return [f"CPU:{index}" for index in range(count)]
+
+
+def make_scope():
+    """The strategy of the flags, as a context in which the model is made and compiled."""
+    import contextlib
+
+    if FLAGS.strategy == "mirrored":
+        import tensorflow as tf
+
+        return tf.distribute.MirroredStrategy(split_cpu(FLAGS.devices)).scope()
+    if FLAGS.strategy == "multiworker":
+        import tensorflow as tf
+
+        return tf.distribute.MultiWorkerMirroredStrategy().scope()
+    if FLAGS.strategy == "data_parallel":
+        import keras
+
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+    return contextlib.nullcontext()
+
+
+def build():
+    """The digits network, its BatchNorms taking their statistics over all devices."""
+    import keras
+
+    from digits_data import build_digits_resnet
+
+    model = build_digits_resnet(widths=tuple(map(int, FLAGS.widths)))
+    if keras.backend.backend() == "tensorflow":
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
+    return model
+
+
+def train():
+    """Trains and prunes, on one worker of however many.
+
+    Returns:
+      The stripped model, the plan, and its accuracy on the test images.
+    """
+    import keras
+
+    import kprune
+    import kprune.distributed
+    from digits_data import load_digits_images
+
+    (x, y), (x_test, y_test) = load_digits_images()
+    with make_scope():
+        model = kprune.distributed.mend_multiworker_fit(build())
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True), loss, metrics=["accuracy"])
+    callback = kprune.SimilarityPruning(FLAGS.target_flops)
+    x, y = x[: FLAGS.images], y[: FLAGS.images]
+    # Every worker must see the images in the same order: not shuffled here, since the digits came shuffled.
+    model.fit(x, y, batch_size=FLAGS.batch, epochs=FLAGS.epochs, shuffle=False, verbose=0, callbacks=[callback])
+    small = kprune.strip(model)
+    outputs = keras.ops.convert_to_numpy(small(x_test))
+    return small, callback.plan, float((outputs.argmax(-1) == y_test).mean())
+
+
+def start_workers():
+    """Runs this script once per worker on this machine, as a launcher does on a cluster."""
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(FLAGS.devices)]
+    workers = [f"localhost:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    processes = []
+    for index in range(FLAGS.devices):
+        place = json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
+        processes.append(subprocess.Popen([sys.executable, *sys.argv], env=os.environ | {"TF_CONFIG": place}))
+    sys.exit(max(process.wait() for process in processes))
+
+
+def worker_index() -> int:
+    """Which worker this is; the first one writes the files."""
+    return json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0)
+
+
+def main(_):
+    logging.set_verbosity(logging.WARNING)
+    if FLAGS.strategy == "multiworker" and "TF_CONFIG" not in os.environ:
+        start_workers()
+    if FLAGS.strategy == "data_parallel":
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={FLAGS.devices}"
+    small, plan, accuracy = train()
+    name = f"{FLAGS.strategy}, worker {worker_index()}"
+    print(f"{name}: {1 - plan.flops[1] / plan.flops[0]:.2%} of the FLOPs removed, accuracy {accuracy:.2%}", flush=True)
+    folder = pathlib.Path(FLAGS.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix = f"_{worker_index()}" if worker_index() else ""
+    plan.save(folder / f"plan{suffix}.json")
+    small.save(folder / f"pruned{suffix}.keras")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,108 @@
+"""What happened in a pruning run, round by round, in the form of Keras' `History`."""
+
+import json
+
+from kprune.errors import PlanError
+from kprune.files import write_by_rename
+from kprune.plan import Plan
+
+SCHEMA = 1
+ALWAYS = ("flops", "params", "pruned_flops", "pruned_params", "filters", "rates")
+OF_A_ROUND = ("epoch", "ratio", "relaxed", "target")
+
+
+class PruningRecord:
+    """One entry per round under each name, as `keras.callbacks.History` has one per epoch.
+
+    Attributes:
+      history: lists of equal length, None where a round has no such value. Always there, once there is a round:
+        "flops" and "params" (what is left; FLOPs are multiply-accumulates of conv and dense layers, batch 1),
+        "pruned_flops" and "pruned_params" (the share removed, 0..1, of the network before the first round), "filters"
+        (how many are gone by now), "rates" (per layer the share of its filters that is gone, 0..1; frozen layers left
+        out). Then what the round says of itself ("ratio", "relaxed", "epoch", "target"), and the metrics of the
+        training that followed it, by their Keras names.
+
+    Example:
+      >>> callback = kprune.SimilarityPruning(0.5)
+      >>> model.fit(x, y, validation_data=test, epochs=30, callbacks=[callback])
+      >>> callback.record.history["val_accuracy"], callback.record.history["pruned_flops"]
+    """
+
+    def __init__(self, history: dict[str, list] | None = None):
+        self.history = {name: list(values) for name, values in (history or {}).items()}
+
+    def __len__(self) -> int:
+        """The number of rounds."""
+        return len(self.history.get("flops", ()))
+
+    def __repr__(self) -> str:
+        return f"PruningRecord({len(self)} rounds)"
+
+    def add(self, plan: Plan, **details):
+        """Appends a round.
+
+        Args:
+          plan: all that is removed by now, against the network before the first round.
+          **details: more of the round, by name; whatever JSON can hold.
+        """
+        (flops_before, flops), (params_before, params) = plan.flops, plan.params
+        rates = {entry.path: entry.rate for entry in plan.layers if entry.reason is None}
+        gone = sum(entry.filters - len(entry.keep) for entry in plan.layers)
+        shares = 1.0 - flops / max(flops_before, 1), 1.0 - params / max(params_before, 1)
+        row = dict(zip(ALWAYS, (flops, params, *shares, gone, rates), strict=True)) | details
+        rounds = len(self)
+        for name in row.keys() | self.history.keys():
+            self.history.setdefault(name, [None] * rounds).append(row.get(name))
+
+    def measured(self, metrics: dict | None):
+        """Notes the metrics of the training since the last round; of several epochs, those of the last stay.
+
+        Args:
+          metrics: numbers by name, as callbacks get them as `logs`; before the first round they are left out.
+        """
+        rounds = len(self)
+        if not rounds:
+            return
+        for name, value in (metrics or {}).items():
+            if name not in (*ALWAYS, *OF_A_ROUND):
+                self.history.setdefault(name, [None] * rounds)[-1] = float(value)
+
+    def rate(self, layer: str) -> list[float]:
+        """The share of its filters that a layer has lost, round by round."""
+        return [rates[layer] for rates in self.history.get("rates", ())]
+
+    def line(self, place: int = -1) -> str:
+        """One round in words."""
+        row = {name: values[place] for name, values in self.history.items() if values[place] is not None}
+        removed = f"{row['pruned_flops']:.2%} of the FLOPs, {row['pruned_params']:.2%} of the parameters removed"
+        metrics = [f"{name} {value:.4f}" for name, value in row.items() if name not in (*ALWAYS, *OF_A_ROUND)]
+        return "; ".join([removed, *([row["relaxed"]] if "relaxed" in row else []), *metrics])
+
+    def to_json(self) -> str:
+        return json.dumps({"schema": SCHEMA, "history": self.history}, indent=1)
+
+    def save(self, path):
+        """Writes the record as JSON.
+
+        Raises:
+          ExportError: the file cannot be written.
+        """
+        return write_by_rename(path, lambda temporary: temporary.write_text(self.to_json() + "\n"))
+
+    @classmethod
+    def load(cls, path) -> "PruningRecord":
+        """Reads a record.
+
+        Raises:
+          PlanError: the file is missing, or is no record.
+        """
+        try:
+            with open(path, encoding="utf-8") as file:
+                data = json.load(file)
+            if data["schema"] != SCHEMA or len({len(values) for values in data["history"].values()}) > 1:
+                raise ValueError("another schema, or lists of different lengths")
+            return cls(data["history"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlanError(
+                f"{path} is no pruning record: {error!r}.", "A file written by PruningRecord.save.", "Check the path."
+            ) from error
