@@ -78,7 +78,8 @@ HUB_CONFIGS = {
         "stackwise_depth": [1, 2, 4],
         "stackwise_strides": [1, 2, 2],
         "stackwise_num_filters": [32, 64, 128],
-        "block_type": "dark",
+        "block_type": "dark_block",
+        "stage_type": "dark",
     },
     "MobileNetBackbone": {
         "stackwise_expansion": [[40, 56], [64, 144, 144], [72, 72]],
