@@ -1,19 +1,21 @@
 """The only code that touches private Keras: the nodes of a graph, rebuilding one, variables and optimizer slots."""
 
 import importlib
+import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 import keras
 import numpy as np
-from keras.src.models.functional import Functional, functional_like_constructor
+from keras.src.models.functional import Functional
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from kprune.errors import ModelError
 
 Operation = keras.Operation
 OPERATION_MODULES = ("numpy", "nn", "core", "math", "image")
+UNNAMED = re.compile(r"variable(_\d+)?")
 
 
 class Node(NamedTuple):
@@ -32,6 +34,12 @@ def bare_operation(name: str) -> type | None:
         if isinstance(found, type) and issubclass(found, Operation):
             return found
     return None
+
+
+def application_layer(module: str, name: str) -> list[type]:
+    """A layer that `keras.applications` keeps to itself, in a list that is empty where this Keras has none."""
+    found = getattr(importlib.import_module(f"keras.src.applications.{module}"), name, None)
+    return [] if found is None else [found]
 
 
 def is_model(operation) -> bool:
@@ -58,10 +66,15 @@ def functional(model) -> Functional:
     if not isinstance(model, Functional):
         raise ModelError(
             f"'{model.name}' ({type(model).__name__}) is a subclassed model: it has no graph to trace.",
-            "A functional or Sequential model.",
-            "Build it as keras.Model(inputs, outputs), for instance with outputs = my_model.call(inputs).",
+            "A functional or Sequential model, or one that is built and whose call() uses only Keras layers and ops.",
+            "Call it once on a batch; if that is not enough, build it as keras.Model(inputs, outputs).",
         )
     return model
+
+
+def time_distributed(operation):
+    """The layer or model that a `TimeDistributed` applies at each moment, or None for any other operation."""
+    return operation.layer if type(operation) is keras.layers.TimeDistributed else None
 
 
 def nodes(function: Functional) -> Iterator[Node]:
@@ -121,72 +134,16 @@ def run(function: Functional, inputs: list, apply: Callable) -> object:
     return drive(steps(function, inputs), apply)
 
 
-def clone_inputs(function: Functional):
-    """New `keras.Input`s with the names, shapes and dtypes of the graph's own, in its structure."""
-
-    def clone(tensor):
-        layer = tensor._keras_history.operation
-        optional = bool(getattr(layer, "optional", False))
-        name = getattr(layer, "name", tensor.name)
-        return keras.Input(
-            batch_shape=tensor.shape, dtype=tensor.dtype, name=name, sparse=tensor.sparse, optional=optional
-        )
-
-    return keras.tree.map_structure(clone, function._inputs_struct)
-
-
-def make_model(like, inputs, outputs):
-    """A functional model with the class (where it can be kept) and the name of `like`."""
-    cls = type(like) if functional_like_constructor(type(like)) else keras.Model
-    return cls(inputs, outputs, name=like.name)
-
-
-def make_sequential(like, layers: list):
-    """A Sequential model with the name and input of `like`, made of the given layers."""
-    return keras.Sequential([clone_inputs(like._functional), *layers], name=like.name)
-
-
-def clone_operation(operation: Operation, config: dict) -> Operation:
-    """A new operation of the same class and name, from a config.
-
-    Raises:
-      ModelError: the operation cannot be made from its config.
-    """
-    try:
-        with SafeModeScope(False):
-            clone = type(operation).from_config(config)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise ModelError(
-            f"'{operation.name}' ({type(operation).__name__}) cannot be made again from its config: {error}",
-            "get_config() and from_config() that agree with __init__.",
-            "Give the layer a get_config() that returns every argument of its __init__.",
-        ) from error
-    if not isinstance(clone, keras.layers.Layer):
-        clone.name = operation.name
-    return clone
-
-
-class ZeroInitializers:
-    """While a graph is rebuilt, lets its layers start from zeros, for their weights are assigned afterwards."""
-
-    def __init__(self):
-        self._saved = []
-
-    def cover(self, layer):
-        """Swaps the initializers of one layer, of which `restore` puts the configured ones back."""
-        for name, value in list(vars(layer).items()):
-            if name.endswith("_initializer") and isinstance(value, keras.initializers.Initializer):
-                self._saved.append((layer, name, value))
-                setattr(layer, name, keras.initializers.Zeros())
-
-    def restore(self):
-        for layer, name, value in self._saved:
-            setattr(layer, name, value)
-
-
 def variables_by_name(layer) -> dict:
-    """The layer's own variables (not its sublayers') by name, such as `kernel` or `moving_mean`."""
-    return {v.name: v for v in (*layer._trainable_variables, *layer._non_trainable_variables)}
+    """The variables of a layer by name, such as `kernel`; those of a layer inside it with that one's place before the
+    name, as in `0/kernel`. Names that Keras made up itself count from `variable` in each layer anew.
+    """
+    own = (*layer._trainable_variables, *layer._non_trainable_variables)
+    unnamed = [id(v) for v in own if UNNAMED.fullmatch(v.name)]
+    found = {f"variable_{unnamed.index(id(v))}" if id(v) in unnamed else v.name: v for v in own}
+    for place, inside in enumerate(layer._layers):
+        found.update((f"{place}/{name}", v) for name, v in variables_by_name(inside).items())
+    return found
 
 
 def is_layer(operation) -> bool:
@@ -205,7 +162,7 @@ def transparent(operation):
 
 def copy_trainable(source, target):
     """Carries over the `trainable` flags of a layer and of those inside it, outermost first."""
-    if is_model(source):
+    if is_model(target) or time_distributed(target) is not None:
         if not source.trainable:
             target.trainable = False
         return

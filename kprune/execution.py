@@ -43,16 +43,27 @@ def walk(graph: Graph, inputs: Sequence) -> Generator:
         work, answer = _keras.steps(function, tensors), None
         while True:
             try:
-                node, args, kwargs = work.send(answer)
+                answer = yield from one(*work.send(answer))
             except StopIteration as end:
                 return end.value
-            if _keras.is_model(node.operation):
-                inner = [x for x in _keras.flatten((args, kwargs)) if keras.ops.is_tensor(x)]
-                answer = yield from through(_keras.functional(node.operation), inner)
-            else:
-                answer = yield Step(next(calls), node.operation, args, kwargs)
 
-    function = _keras.functional(graph.model)
+    def one(node, args, kwargs):
+        inside, inner = graph.inside.get(id(node.operation)), _keras.time_distributed(node.operation)
+        if inside is not None:
+            tensors = [x for x in _keras.flatten((args, kwargs)) if keras.ops.is_tensor(x)]
+            return (yield from through(inside, tensors))
+        if inner is not None:
+            return (yield from at_each_moment(node._replace(operation=inner), args[0] if args else kwargs["inputs"]))
+        return (yield Step(next(calls), node.operation, args, kwargs))
+
+    def at_each_moment(node, outer):
+        fold = next(calls)
+        folded = yield Step(fold, fold.operation, (outer,), {})
+        made = yield from one(node, (folded,), {})
+        unfold = next(calls)
+        return (yield Step(unfold, unfold.operation, (made, outer), {}))
+
+    function = graph.inside[id(graph.model)]
     tensors = [keras.ops.cast(x, symbol.dtype) for x, symbol in zip(inputs, function.inputs, strict=True)]
     return (yield from through(function, tensors))
 

@@ -1,16 +1,18 @@
 """The traced model: its calls with channel ids, and from them channel sets, weights, writers, readers and groups."""
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
-from kprune import _keras
+from kprune import _keras, _opening
 from kprune.channels import Barrier, Channels, ChannelSets, connected_components
-from kprune.rules import Call, Kept, Rule, Weight, find_rule
+from kprune.rules import Call, FoldTime, Kept, NoRule, Rule, UnfoldTime, Weight, find_rule
 
 INPUT_REASON = "it is a model input"
 OUTPUT_REASON = "it is a model output"
@@ -61,6 +63,7 @@ class Graph:
       weights: the variables that are sliced.
       barriers: per operation that stops channels, the reason.
       ends: the places (see `Call.outputs`) of the model's outputs.
+      inside: the graphs of the model, of nested models, and of layers made of others, by the id of the operation.
     """
 
     model: object = field(repr=False)
@@ -69,6 +72,7 @@ class Graph:
     weights: tuple[SlicedWeight, ...] = field(repr=False)
     barriers: dict[str, str] = field(repr=False)
     ends: tuple[int, ...] = field(repr=False)
+    inside: dict[int, object] = field(repr=False, default_factory=dict)
 
     @cached_property
     def prunable(self) -> np.ndarray:
@@ -122,10 +126,11 @@ class Graph:
 
 
 class Tensor(NamedTuple):
-    """A tensor on its way through the graph: its channel ids, and a number of its own."""
+    """A tensor on its way through the graph: its channel ids, its own number, whether a removed channel is zero."""
 
     ids: np.ndarray
     place: int
+    rests: bool = True
 
 
 class Tracer:
@@ -138,6 +143,9 @@ class Tracer:
         self.weights: dict[tuple[int, str], tuple[Call, Weight]] = {}
         self.barriers: dict[str, str] = {}
         self.resized: dict[int, Call] = {}
+        self.inside: dict[int, object] = {}
+        self.entries: dict[int, list[Tensor]] = {}
+        self.moments = 1.0
 
     def run(self, function, tensors: list[Tensor], scope: str = "") -> list[Tensor]:
         """Traces one graph, nested ones included, from its inputs to its outputs."""
@@ -151,22 +159,56 @@ class Tracer:
 
     def step(self, node, tensors: list[Tensor], scope: str) -> list[Tensor]:
         path = scope + node.operation.name
-        if _keras.is_model(node.operation):
-            return self.run(_keras.functional(node.operation), tensors, path + "/")
+        if _keras.time_distributed(node.operation) is not None:
+            return self.distribute(node, tensors, path + "/")
+        inside = self.open(node)
+        if inside is not None:
+            self.enter(node.operation, tensors)
+            return self.run(inside, tensors, path + "/")
         shapes = [tuple(tuple(x.shape) for x in side) for side in (node.inputs, node.outputs)]
         places = tuple(next(self.places) for _ in node.outputs)
-        ids = tuple(tensor.ids for tensor in tensors)
+        ids, ins, resting = (tuple(getattr(t, name) for t in tensors) for name in ("ids", "place", "rests"))
         operation = _keras.transparent(node.operation)
-        call = Call(operation, path, node.arguments, *shapes, ids, (), tuple(t.place for t in tensors), places)
+        call = Call(operation, path, node.arguments, *shapes, ids, (), ins, places, resting)
         rule = find_rule(operation)
         try:
             call = self.apply(rule, call)
+            rests = rule.rests(call)
         except Barrier as barrier:
-            call = self.stop(rule, call, str(barrier))
+            call, rests = self.stop(rule, call, str(barrier)), True
         self.calls.append(call)
         if rule.resizes:
             self.agree(call)
-        return [Tensor(ids, place) for ids, place in zip(call.ids_out, places, strict=True)]
+        return [Tensor(ids, place, rests) for ids, place in zip(call.ids_out, places, strict=True)]
+
+    def open(self, node):
+        """The graph inside a nested model, or inside a layer made of others that has no rule; else None."""
+        operation = node.operation
+        if id(operation) not in self.inside:
+            if _keras.is_model(operation):
+                self.inside[id(operation)] = _keras.functional(operation)
+            elif _keras.is_layer(operation) and isinstance(find_rule(_keras.transparent(operation)), NoRule):
+                inputs = _opening.inputs_like(node)
+                opened = None if inputs is None else _opening.open_layer(operation, inputs)
+                self.inside[id(operation)] = opened
+        return self.inside.get(id(operation))
+
+    def enter(self, operation, tensors: list[Tensor]):
+        """A model called again takes tensors of the same sizes."""
+        first = self.entries.setdefault(id(operation), tensors)
+        for one, other in zip(first, tensors, strict=True):
+            self.channels.tie(one.ids, other.ids)
+
+    def distribute(self, node, tensors: list[Tensor], scope: str) -> list[Tensor]:
+        """The layer or model inside a `TimeDistributed`, between a fold and an unfold of the axis of time."""
+        inner, moments = node.operation.layer, node.inputs[0].shape[1]
+        before, after = (keras.KerasTensor((None, *x.shape[2:]), x.dtype) for x in (node.inputs[0], node.outputs[0]))
+        outer, self.moments = self.moments, self.moments * (math.nan if moments is None else moments)
+        folded = self.step(node._replace(operation=FoldTime(), outputs=[before]), tensors, scope)
+        made = self.step(node._replace(operation=inner, inputs=[before], outputs=[after]), folded, scope)
+        self.moments = outer
+        unfold = node._replace(operation=UnfoldTime(), inputs=[after, *node.inputs])
+        return self.step(unfold, [*made, *tensors], scope)
 
     def apply(self, rule: Rule, call: Call) -> Call:
         call = replace(call, ids_out=tuple(rule.channels(call, self.channels)))
@@ -189,6 +231,7 @@ class Tracer:
     def slice(self, call: Call, weight: Weight):
         """Records a sliced variable; in a layer called again, ties its axes to those of the first call."""
         key = (call.owner, weight.name)
+        weight = replace(weight, uses=weight.uses * self.moments)
         if key not in self.weights:
             self.weights[key] = (call, weight)
             return
@@ -218,8 +261,9 @@ def trace(model) -> Graph:
     Raises:
       ModelError: the model has no graph.
     """
-    function = _keras.functional(model)
+    function = _opening.graph_of(model)
     tracer = Tracer()
+    tracer.inside[id(model)] = function
     inputs = [Tensor(tracer.channels.frozen(len(x.shape), INPUT_REASON), next(tracer.places)) for x in function.inputs]
     outputs = tracer.run(function, inputs)
     for tensor in outputs:
@@ -227,7 +271,8 @@ def trace(model) -> Graph:
     sets = tracer.channels.resolve()
     weights = [resolve(call, weight, sets) for call, weight in tracer.weights.values()]
     ends = tuple(tensor.place for tensor in outputs)
-    return Graph(model, tuple(tracer.calls), sets, tuple(weights), tracer.barriers, ends)
+    inside = {key: found for key, found in tracer.inside.items() if found is not None}
+    return Graph(model, tuple(tracer.calls), sets, tuple(weights), tracer.barriers, ends, inside)
 
 
 def resolve(call: Call, weight: Weight, sets: ChannelSets) -> SlicedWeight:

@@ -1,10 +1,13 @@
 """The smaller (or masked) model: rebuilt node by node, its weights and optimizer slots sliced."""
 
 from collections import defaultdict
+from collections.abc import Callable
 
+import keras
 import numpy as np
 
-from kprune import _keras
+from kprune import _keras, _remaking
+from kprune.channels import Barrier
 from kprune.graph import Graph, SlicedWeight, calls_by_operation
 from kprune.masking import weight_mask, wrap
 from kprune.rules import find_rule
@@ -31,7 +34,7 @@ class Rebuilder:
         self.made: dict[int, object] = {}
         self.pairs: list[tuple[object, object]] = []
         self.models: list[tuple[object, object]] = []
-        self.zeros = _keras.ZeroInitializers()
+        self.zeros = _remaking.ZeroInitializers()
 
     def build(self):
         """The new model, with sliced or masked weights, not compiled."""
@@ -45,38 +48,72 @@ class Rebuilder:
             _keras.copy_trainable(old, new)
         return model
 
-    def model(self, like):
-        """A model, or a nested one, of the same kind and name."""
-        new = self.rebuilt(like)
+    def model(self, like, tensors: list | None = None):
+        """A model, or a nested one of the same kind and name that takes tensors of the shapes of `tensors`."""
+        new = self.rebuilt(like, tensors)
         self.models.append((like, new))
         return new
 
-    def rebuilt(self, like):
+    def rebuilt(self, like, tensors: list | None):
+        function = self.graph.inside[id(like)]
+        inputs = _remaking.clone_inputs(function, tensors)
         if _keras.is_sequential(like):
-            return _keras.make_sequential(like, [self.operation(layer) for layer in like.layers])
-        function = _keras.functional(like)
-        inputs = _keras.clone_inputs(function)
+            return self.sequential(like, inputs)
         outputs = _keras.run(function, _keras.flatten(inputs), self.apply)
-        return _keras.make_model(like, inputs, outputs)
+        return _remaking.make_model(like, inputs, outputs)
 
     def apply(self, node, args: tuple, kwargs: dict):
         """One node of the new graph."""
-        operation = self.operation(node.operation)
+        operation = self.operation(node.operation, _keras.flatten((args, kwargs)))
         call = self.call_of.get(id(node.arguments))
         if call is not None:
-            args, kwargs = find_rule(call.operation).arguments(call, self.kept, args, kwargs)
+            args, kwargs = unless_stopped(
+                find_rule(call.operation).arguments, (args, kwargs), call, self.kept, args, kwargs
+            )
         return operation(*args, **kwargs)
 
-    def operation(self, old):
-        """The new layer or operation for an old one; the same for each of its calls."""
+    def operation(self, old, tensors: list):
+        """The new layer or operation for an old one, the same for each of its calls; `tensors` are the first's."""
         if id(old) not in self.made:
-            self.made[id(old)] = self.model(old) if _keras.is_model(old) else self.clone(_keras.transparent(old))
+            if self.is_opened(old):
+                self.made[id(old)] = self.model(old, [x for x in tensors if isinstance(x, keras.KerasTensor)])
+            elif _keras.time_distributed(old) is not None:
+                self.made[id(old)] = self.distributed(old, tensors)
+            else:
+                self.made[id(old)] = self.clone(_keras.transparent(old))
         return self.made[id(old)]
+
+    def is_opened(self, old) -> bool:
+        """Whether an operation is made again from its graph: a nested model, or a layer made of others that loses
+        channels (and comes back as a model of the same name, for its class could not hold the smaller layers).
+        """
+        if id(old) not in self.graph.inside or _keras.is_model(old):
+            return id(old) in self.graph.inside
+        layers = {id(layer) for layer in old._flatten_layers()}
+        return any(id(weight.layer) in layers and weight.masks(self.keep) for weight in self.graph.weights)
+
+    def sequential(self, like, inputs):
+        """A Sequential model whose layers are made one after the other, each for what the one before gives."""
+        x, made = inputs, []
+        for layer in like.layers:
+            made.append(self.operation(layer, _keras.flatten(x)))
+            x = made[-1](x)
+        return _remaking.make_sequential(like, inputs, made)
+
+    def distributed(self, old, tensors: list):
+        """A `TimeDistributed` around the new layer or model."""
+        config = {name: value for name, value in old.get_config().items() if name != "layer"}
+        moment = [keras.KerasTensor((None, *x.shape[2:]), x.dtype) for x in tensors if isinstance(x, keras.KerasTensor)]
+        new = type(old)(self.operation(old.layer, moment), **config)
+        self.models.append((old, new))
+        return new
 
     def clone(self, old):
         call = self.first_call.get(id(old))
-        config = old.get_config() if call is None else find_rule(old).config(call, self.kept)
-        new = _keras.clone_operation(old, config)
+        config = _remaking.config_of(old)
+        if call is not None:
+            config = unless_stopped(find_rule(old).config, config, call, self.kept)
+        new = _remaking.clone_operation(old, config)
         if _keras.is_layer(old):
             self.zeros.cover(new)
             self.pairs.append((old, new))
@@ -110,6 +147,14 @@ class Rebuilder:
             for old, new in self.pairs
             for source, target in zip(old.variables, new.variables, strict=True)
         ]
+
+
+def unless_stopped(change: Callable, unchanged, *args):
+    """What a rule makes of a config or of arguments; at a barrier they stay as they are."""
+    try:
+        return change(*args)
+    except Barrier:
+        return unchanged
 
 
 def rebuild(graph: Graph, keep: np.ndarray, masked: bool = False, values: dict | None = None):

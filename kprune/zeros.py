@@ -48,6 +48,18 @@ def silent_inputs(graph: Graph, constants: dict[int, np.ndarray]) -> dict[tuple[
     return silent
 
 
+def summed_sets(graph: Graph, constants: dict[int, np.ndarray]) -> np.ndarray:
+    """Which channel sets an operation without weights sums over, where they are not zero whatever the input."""
+    found = np.zeros(len(graph.sets), dtype=bool)
+    for call in graph.calls:
+        if find_rule(call.operation).sums:
+            for ids, place in zip(call.ids_in, call.inputs, strict=True):
+                value = constants.get(place, np.nan)
+                zero = value == 0 if np.shape(value) == ids.shape else np.all(value == 0)
+                found[graph.sets.set_of[ids[np.broadcast_to(~zero, ids.shape)]]] = True
+    return found
+
+
 def dead_sets(graph: Graph) -> np.ndarray:
     """The channel sets whose removal changes nothing, exactly.
 
@@ -57,11 +69,12 @@ def dead_sets(graph: Graph) -> np.ndarray:
     Returns:
       bool, one per channel set; never all sets of a tensor.
     """
-    silent = silent_inputs(graph, channel_constants(graph))
+    constants = channel_constants(graph)
+    silent, summed = silent_inputs(graph, constants), summed_sets(graph, constants)
     values = {(w.path, w.name): w.value() for w in graph.readers}
     dead = np.zeros(len(graph.sets), dtype=bool)
     while True:
-        alive = ~graph.prunable
+        alive = ~graph.prunable | summed
         for weight in graph.readers:
             key = (weight.path, weight.name)
             heard = ~(unheard(weight, ~dead, values[key]) | silent.get(key, np.False_))

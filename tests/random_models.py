@@ -14,6 +14,9 @@ def randomize(model, seed=0):
     for layer in model.layers:
         values = []
         for variable in layer.weights:
+            if not variable.dtype.startswith(("float", "bfloat")):
+                values.append(keras.ops.convert_to_numpy(variable))
+                continue
             value = rng.normal(0.1, 0.5, variable.shape) / max(1.0, np.sqrt(np.prod(variable.shape[:-1], dtype=float)))
             if variable.name in ("moving_variance", "variance"):
                 value = rng.uniform(0.5, 1.5, variable.shape)
@@ -138,6 +141,98 @@ class Builder:
         y = layers.Conv1D(channels, 3, padding="same")(y)
         return layers.Reshape((height, width, channels))(y)
 
+    def rearranged(self):
+        x = self.pick()
+        channels = x.shape[-1]
+        even = channels % 2 == 0
+        makers = [
+            lambda: keras.ops.flip(x, -1),
+            lambda: x[..., ::-1],
+            lambda: keras.ops.repeat(x, 2, axis=-1),
+            lambda: keras.ops.tile(x, (1, 1, 1, 2)),
+            lambda: keras.ops.moveaxis(layers.BatchNormalization(axis=1)(keras.ops.moveaxis(x, -1, 1)), 1, -1),
+            lambda: keras.ops.mean(x[:, None], axis=1),
+            lambda: keras.ops.squeeze(keras.ops.expand_dims(x, 2), 2),
+            lambda: keras.ops.take(x, np.arange(channels)[::-1] // 2 * 2 % channels, axis=-1),
+            lambda: keras.ops.nn.space_to_depth(x, 2) if x.shape[1] % 2 == 0 else x * 2.0,
+            lambda: keras.ops.nn.depth_to_space(x, 2) if channels % 4 == 0 else x[..., ::2],
+            lambda: x[..., 1::2] if channels > 1 else x + 1.0,
+            lambda: keras.ops.multiply(*keras.ops.split(x, 2, axis=-1)) if even else -x,
+            lambda: keras.ops.glu(x) if even else x - 0.5,
+            lambda: self.shuffled(x) if even else x,
+        ]
+        return self.draw(st.sampled_from(makers))()
+
+    def shuffled(self, x):
+        _, height, width, channels = x.shape
+        grid = layers.Reshape((height, width, 2, channels // 2))(x)
+        return layers.Reshape((height, width, channels))(layers.Permute((1, 2, 4, 3))(grid))
+
+    def normalized(self):
+        x = self.pick()
+        groups = self.draw(st.sampled_from([g for g in (1, 2, 3, x.shape[-1]) if x.shape[-1] % g == 0]))
+        makers = [
+            lambda: layers.GroupNormalization(groups)(x),
+            lambda: layers.UnitNormalization()(x),
+            lambda: layers.LayerNormalization(axis=self.draw(st.sampled_from([-1, (1, 2)])))(x),
+        ]
+        return self.draw(st.sampled_from(makers))()
+
+    def broadcast(self):
+        x = self.pick()
+        makers = [
+            lambda: layers.Multiply()([x, layers.Conv2D(1, 1, activation="sigmoid")(x)]),
+            lambda: x * np.linspace(0.5, 2.0, x.shape[-1], dtype="float32"),
+            lambda: x + x[..., -1:],
+            lambda: keras.ops.stack([x, layers.Conv2D(x.shape[-1], 1)(x)], axis=-1)[..., 0],
+            lambda: keras.ops.where(keras.ops.greater(x, 0.0), x, layers.Conv2D(x.shape[-1], 1)(x)),
+        ]
+        return self.draw(st.sampled_from(makers))()
+
+    def contracted(self):
+        """Attention between the places of a map."""
+        x = self.pick()
+        _, height, width, _ = x.shape
+        flat = layers.Reshape((height * width, x.shape[-1]))(x)
+        query, key, value = (layers.Dense(self.width(), activation=self.activation())(flat) for _ in range(3))
+        key = layers.Dense(query.shape[-1], activation=self.activation())(key)
+        scores = keras.ops.softmax(keras.ops.einsum("bic,bjc->bij", query, key), axis=-1)
+        return layers.Reshape((height, width, value.shape[-1]))(keras.ops.matmul(scores, value))
+
+    def recurrent(self):
+        x = self.pick()
+        rows = layers.Reshape((x.shape[1], x.shape[2] * x.shape[3]))(x)
+        cell = self.draw(st.sampled_from([layers.LSTM, layers.GRU, layers.SimpleRNN]))
+        reader = cell(3, return_sequences=True)
+        reader = layers.Bidirectional(reader) if self.draw(st.booleans()) else reader
+        return keras.ops.expand_dims(reader(rows), 2)
+
+    def over_time(self):
+        """The columns of a map as moments."""
+        x = self.pick()
+        inner = layers.Conv1D(self.width(), 3, padding="same", activation=self.activation())
+        return layers.TimeDistributed(inner)(x)
+
+    def nested(self):
+        """A model inside the model, or one inside that; called once or on two tensors."""
+        x = self.pick()
+        model = self.inside(x, self.draw(st.integers(1, 2)))
+        twins = [t for t in self.tensors if t.shape == x.shape]
+        return model(x) if self.draw(st.booleans()) else model(x) + model(self.draw(st.sampled_from(twins)))
+
+    def inside(self, x, depth):
+        inputs = keras.Input(x.shape[1:])
+        y = layers.ReLU()(inputs) if self.draw(st.booleans()) else inputs
+        y = self.inside(y, depth - 1)(y) if depth > 1 else layers.BatchNormalization()(y)
+        return keras.Model(inputs, layers.Conv2D(self.width(), 3, padding="same", activation=self.activation())(y))
+
+    def shared(self):
+        """One conv on two tensors."""
+        x = self.pick()
+        twins = [t for t in self.tensors if t.shape[-1] == x.shape[-1] and t.shape[1:3] == x.shape[1:3]]
+        conv = layers.Conv2D(self.width(), 3, padding="same", activation=self.activation())
+        return layers.Concatenate()([conv(x), conv(self.draw(st.sampled_from(twins)))])
+
     def output(self):
         x = self.pick()
         kind = self.draw(st.sampled_from(["pool", "flatten", "map"]))
@@ -149,13 +244,14 @@ class Builder:
 
 STEPS = ["conv", "conv", "conv", "batch_normalization", "batch_normalization", "unary", "unary", "merged", "merged"]
 STEPS += ["grouped", "depthwise", "separable", "transposed", "concatenated", "shortcut", "split", "squeeze_excite"]
-STEPS += ["sequence"]
+STEPS += ["sequence", "rearranged", "rearranged", "normalized", "broadcast", "contracted", "recurrent", "over_time"]
+STEPS += ["nested", "shared"]
 
 
 def random_model(draw, most_steps=9):
     """A functional model with random weights: branches, merges, strides, groups, odd widths, one or two outputs."""
     size = draw(st.sampled_from([6, 7, 8]))
-    inputs = keras.Input((size, size, draw(st.integers(1, 3))))
+    inputs = keras.Input((size, size, draw(st.integers(1, 3))), name="image")
     builder = Builder(draw, layers.Conv2D(draw(st.integers(3, 9)), 3, padding="same")(inputs))
     for step in draw(st.lists(st.sampled_from(STEPS), min_size=2, max_size=most_steps)):
         made = getattr(builder, step)()

@@ -25,6 +25,8 @@ LEVELS = {
     "kprune.schedules": 0,
     "kprune._keras": 0,
     "kprune._autodiff": 0,
+    "kprune._opening": 0,
+    "kprune._remaking": 0,
     "kprune.channels": 1,
     "kprune.data": 1,
     "kprune.linear": 1,
@@ -57,10 +59,11 @@ LEVELS = {
     "kprune": 12,
 }
 # Imports within a level that read better than another level would: {family: families beside it that it may use}.
-SIDEWAYS = {}
+SIDEWAYS = {"kprune._opening": {"kprune._keras"}}
 # Only these may import a backend or Keras' private parts.
 BACKEND_FAMILIES = {
     "kprune._keras",
+    "kprune._remaking",
     "kprune._autodiff",
     "kprune.export",
     "kprune.quantization",

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from kprune import _keras
+from kprune import _keras, _remaking
 from kprune._autodiff import linearize
 from kprune.criteria.backward import Recorded
 from kprune.rules import Rule, convolution, dense, elementwise, find_rule, merge, normalization, shape
@@ -71,7 +71,7 @@ class LinearTwin:
     """
 
     def __init__(self, layer, config: dict, input_shape: tuple, kernel):
-        self.layer = _keras.clone_operation(layer, unbiased(config))
+        self.layer = _remaking.clone_operation(layer, unbiased(config))
         self.layer.build(input_shape)
         self.positive, self.negative = ops.maximum(kernel, 0.0), ops.minimum(kernel, 0.0)
 

@@ -92,7 +92,7 @@ def losses_of(graph: Graph, loss) -> list[Callable] | None:
     if loss is None:
         return None
     if isinstance(loss, dict):
-        loss = [loss.get(name) for name in _keras.functional(graph.model).output_names]
+        loss = [loss.get(name) for name in graph.inside[id(graph.model)].output_names]
     given = list(loss) if isinstance(loss, (list, tuple)) else [loss] * len(graph.ends)
     try:
         return [keras.losses.get(one) if one is not None else no_loss for one in given]

@@ -1,14 +1,20 @@
 """What kprune knows of each family of operations: one file a family, one class an operation."""
 
 from kprune.rules import (  # noqa: F401  (importing registers the rules)
+    contraction,
     convolution,
     dense,
     elementwise,
+    indexing,
     merge,
     normalization,
+    recurrent,
+    reduction,
     shape,
     spatial,
+    time,
 )
-from kprune.rules.base import Call, Kept, Rule, Weight, find_rule, register_rule
+from kprune.rules.base import Call, Kept, NoRule, Rule, Weight, find_rule, register_rule
+from kprune.rules.time import FoldTime, UnfoldTime
 
-__all__ = ["Call", "Kept", "Rule", "Weight", "find_rule", "register_rule"]
+__all__ = ["Call", "FoldTime", "Kept", "NoRule", "Rule", "UnfoldTime", "Weight", "find_rule", "register_rule"]

@@ -24,6 +24,7 @@ class Call:
       input_shapes, output_shapes: one shape per tensor, in flat order, the batch axis first.
       ids_in, ids_out: one id array per tensor (see `kprune.channels`).
       inputs, outputs: a number for each tensor, the same wherever it is used.
+      resting: for each input, whether a removed channel of it is zero (see `Rule.rests`).
     """
 
     operation: object
@@ -35,6 +36,7 @@ class Call:
     ids_out: tuple[np.ndarray, ...] = ()
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
+    resting: tuple[bool, ...] = ()
 
     @property
     def owner(self) -> int:
@@ -79,13 +81,21 @@ class Rule:
 
     Attributes:
       resizes: whether its config or arguments hold a number of channels, so that all calls of one operation must agree.
+      sums: whether it sums over channels without weights, so that only a channel of zeros can go unnoticed.
     """
 
     resizes = False
+    sums = False
 
     def channels(self, call: Call, channels: Channels) -> list[np.ndarray]:
         """The ids of the outputs. May make fresh ids, tie, freeze, or raise `Barrier` with a reason in words."""
         return [call.ids_in[0] for _ in call.output_shapes]
+
+    def rests(self, call: Call) -> bool:
+        """Whether a removed channel is exactly zero in the outputs of the masked model; of the inputs, `call.resting`
+        says it. Where it is, an operation may sum over channels.
+        """
+        return False
 
     def weights(self, call: Call) -> list[Weight]:
         """The variables that are sliced with the channels."""
@@ -160,7 +170,8 @@ class NoRule(Rule):
 
 def channel_axis(layer, rank: int) -> int:
     """The channel axis of a layer with a `data_format`."""
-    return 1 if getattr(layer, "data_format", "channels_last") == "channels_first" else rank - 1
+    data_format = getattr(layer, "data_format", "channels_last") or keras.config.image_data_format()
+    return 1 if data_format == "channels_first" else rank - 1
 
 
 def positions(shape: tuple, axis: int) -> float:
@@ -184,6 +195,11 @@ def apply_elementwise(function: Callable, values: np.ndarray) -> np.ndarray:
     result = np.array(_keras.to_numpy(function(keras.ops.convert_to_tensor(values, dtype="float32"))), dtype=float)
     result[np.isnan(values)] = np.nan
     return result
+
+
+def maps_zero_to_zero(function: Callable) -> bool:
+    """Whether an elementwise function leaves a channel of zeros as it is."""
+    return bool(apply_elementwise(function, np.zeros(1))[0] == 0)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from kprune.rules.base import (
     apply_elementwise,
     channel_axis,
     is_elementwise,
+    maps_zero_to_zero,
     positions,
     register_rule,
 )
@@ -39,6 +40,10 @@ class Writer(Rule):
         if activation is not None and not is_elementwise(activation):
             channels.freeze(ids, f"the activation of '{call.path}' mixes channels")
         return [spread(ids, len(call.output_shapes[0]), self.axis(call))]
+
+    def rests(self, call: Call) -> bool:
+        activation = getattr(call.operation, "activation", None)
+        return activation is None or (is_elementwise(activation) and maps_zero_to_zero(activation))
 
     def bias(self, call: Call) -> list[Weight]:
         return [Weight("bias", (self.outputs(call),))] if getattr(call.operation, "use_bias", False) else []

@@ -4,8 +4,18 @@ import keras
 import numpy as np
 
 from kprune import _keras
-from kprune.channels import Barrier
-from kprune.rules.base import Call, Rule, Weight, apply_elementwise, bare, constant_along, is_elementwise, register_rule
+from kprune.channels import Barrier, along, spread
+from kprune.rules.base import (
+    Call,
+    Rule,
+    Weight,
+    apply_elementwise,
+    bare,
+    constant_along,
+    is_elementwise,
+    maps_zero_to_zero,
+    register_rule,
+)
 
 layers = keras.layers
 
@@ -20,9 +30,13 @@ layers = keras.layers
     layers.AlphaDropout,
     layers.ActivityRegularization,
     layers.Identity,
+    *bare("Cast", "StopGradient", "Copy"),
 )
 class PassThrough(Rule):
     """Nothing happens to channels, and at inference nothing to their values."""
+
+    def rests(self, call: Call) -> bool:
+        return call.resting[0]
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return values
@@ -34,10 +48,16 @@ class PassThrough(Rule):
     layers.ELU,
     *bare("Relu", "Relu6", "Sigmoid", "Silu", "Softplus", "Softsign", "Elu", "Selu", "Celu", "Gelu", "LeakyRelu"),
     *bare("HardSigmoid", "HardSilu", "HardTanh", "HardShrink", "SoftShrink", "TanhShrink", "LogSigmoid", "Squareplus"),
-    *bare("Tanh", "Exp", "Square", "Sqrt", "Absolute", "Abs", "Negative", "Clip", "Threshold", "Erf"),
+    *bare("Tanh", "Exp", "Square", "Sqrt", "Absolute", "Abs", "Negative", "Clip", "Threshold", "Erf", "Log1p", "Expm1"),
+    *bare(
+        "Sin", "Cos", "Sinh", "Cosh", "Arctan", "Arcsinh", "Sign", "Floor", "Ceil", "Round", "Trunc", "SparseSigmoid"
+    ),
 )
 class Elementwise(Rule):
     """An activation: channels pass, constants are mapped."""
+
+    def rests(self, call: Call) -> bool:
+        return call.resting[0] and maps_zero_to_zero(call.operation)
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [apply_elementwise(call.operation, values[0])]
@@ -46,6 +66,9 @@ class Elementwise(Rule):
 @register_rule(layers.Activation)
 class ActivationRule(Rule):
     """Any activation function; one that mixes channels (softmax, glu) is a barrier."""
+
+    def rests(self, call: Call) -> bool:
+        return call.resting[0] and maps_zero_to_zero(call.operation.activation)
 
     def channels(self, call: Call, channels) -> list[np.ndarray]:
         if not is_elementwise(call.operation.activation):
@@ -56,7 +79,7 @@ class ActivationRule(Rule):
         return [apply_elementwise(call.operation.activation, values[0])]
 
 
-@register_rule(layers.Softmax)
+@register_rule(layers.Softmax, *bare("Softmax", "LogSoftmax"))
 class SoftmaxRule(Rule):
     """Passes what does not lie along the axis of the softmax."""
 
@@ -65,9 +88,26 @@ class SoftmaxRule(Rule):
         return [call.ids_in[0]]
 
 
+@register_rule(*bare("Glu"))
+class GluRule(Rule):
+    """Half of the channels, each scaled by the gate that lies as far behind: the two go together."""
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        axis = call.operation.axis
+        first, gate = np.split(along(call.ids_in[0], axis, call.input_shapes[0][axis]), 2)
+        channels.tie(first, gate)
+        return [spread(first, call.ids_in[0].ndim, axis)]
+
+    def rests(self, call: Call) -> bool:
+        return call.resting[0]
+
+
 @register_rule(layers.PReLU)
 class PReLURule(Rule):
     """A slope for each position that is not shared; f(0) is 0 whatever the slope."""
+
+    def rests(self, call: Call) -> bool:
+        return call.resting[0]
 
     def weights(self, call: Call) -> list[Weight]:
         ids = call.ids_in[0]

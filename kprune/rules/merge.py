@@ -1,10 +1,11 @@
 """Operations on several tensors: additions and their like tie channels, concatenations put them side by side."""
 
-from functools import reduce
+from functools import partial, reduce
 
 import keras
 import numpy as np
 
+from kprune import _keras
 from kprune.channels import Barrier, varying_axes
 from kprune.rules.base import Call, Rule, bare, register_rule
 
@@ -17,40 +18,64 @@ def product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class Merge(Rule):
-    """Ties the channels of its inputs, position by position, broadcasting as the operation does."""
+    """Ties the channels of its inputs, position by position, broadcasting as the operation does.
+
+    An array of numbers among them (a scale per channel) is sliced with the channels.
+    """
 
     combine = staticmethod(np.add)
 
     def channels(self, call: Call, channels) -> list[np.ndarray]:
         shape = call.output_shapes[0]
-        if any(len(other) != len(shape) for other in call.input_shapes):
-            raise Barrier("it merges tensors of different ranks")
-        if any(np.size(constant) > 1 for constant in self.numbers(call)):
-            raise Barrier("it merges with a constant array")
-        axes = sorted({axis for ids in call.ids_in for axis in varying_axes(ids)})
+        aligned = [align(ids, len(shape)) for ids in call.ids_in]
+        sizes = [(1,) * (len(shape) - len(other)) + tuple(other) for other in call.input_shapes]
+        axes = sorted({axis for ids in aligned for axis in varying_axes(ids)})
         if len(axes) > 1:
             raise Barrier("it merges tensors whose channels lie along different axes")
-        tied = [ids for ids, other in zip(call.ids_in, call.input_shapes, strict=True) if fills(other, shape, axes)]
+        tied = [ids for ids, other in zip(aligned, sizes, strict=True) if fills(other, shape, axes)]
         if not tied:
             raise Barrier("it broadcasts every one of its inputs")
         for ids in tied[1:]:
             channels.tie(tied[0], ids)
         return [max(tied, key=np.size)]
 
-    def numbers(self, call: Call) -> list:
-        """The plain numbers and arrays among the arguments."""
+    def rests(self, call: Call) -> bool:
+        """Where every operand is a tensor with resting channels; a combination of zeros is zero."""
+        return all(call.resting) and len(self.leaves(call)) == len(call.ids_in)
+
+    def leaves(self, call: Call) -> list:
+        """The operands as Keras recorded them, in their order."""
         leaves = keras.tree.flatten((call.arguments.args, call.arguments.kwargs))
-        return [x for x in leaves if not isinstance(x, keras.KerasTensor) and x is not None]
+        return [x for x in leaves if x is not None]
+
+    def arguments(self, call: Call, kept, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """Slices the arrays among the operands along the channel axis."""
+        ids = call.ids_out[0]
+        for axis in varying_axes(ids):
+            cut = partial(self.slice, kept.mask[ids.reshape(-1)], axis - ids.ndim)
+            args, kwargs = keras.tree.map_structure(cut, (args, kwargs))
+        return args, kwargs
+
+    @staticmethod
+    def slice(mask: np.ndarray, axis: int, operand):
+        """An operand after removal; `axis` counts from the end."""
+        if isinstance(operand, keras.KerasTensor) or np.ndim(operand) < -axis or np.shape(operand)[axis] != len(mask):
+            return operand
+        return np.compress(mask, _keras.to_numpy(operand), axis=axis)
 
     def operands(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
-        """Constants of all operands in the order of the arguments."""
-        tensors = iter(values)
-        leaves = keras.tree.flatten((call.arguments.args, call.arguments.kwargs))
-        known = (next(tensors) if isinstance(x, keras.KerasTensor) else x for x in leaves if x is not None)
-        return [np.asarray(x, dtype=float) for x in known]
+        """Constants of all operands in the order of the arguments, all of the result's rank."""
+        tensors, rank = iter(values), len(call.output_shapes[0])
+        known = (next(tensors) if isinstance(x, keras.KerasTensor) else _keras.to_numpy(x) for x in self.leaves(call))
+        return [align(np.asarray(x, dtype=float), rank) for x in known]
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [reduce(self.combine, self.operands(call, values))]
+
+
+def align(array: np.ndarray, rank: int) -> np.ndarray:
+    """The array with axes of size 1 put before its own, as broadcasting does."""
+    return array.reshape((1,) * (rank - array.ndim) + array.shape)
 
 
 def fills(shape: tuple, whole: tuple, axes: list[int]) -> bool:
@@ -59,6 +84,14 @@ def fills(shape: tuple, whole: tuple, axes: list[int]) -> bool:
 
 
 register_rule(layers.Add, *bare("Add"))(Merge)
+
+
+@register_rule(*_keras.application_layer("inception_resnet_v2", "CustomScaleLayer"))
+class ScaledAddition(Merge):
+    """`first + scale * second`."""
+
+    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        return [values[0] + call.operation.scale * values[1]]
 
 
 @register_rule(layers.Subtract, *bare("Subtract"))
@@ -70,13 +103,16 @@ class Subtract(Merge):
 class Multiply(Merge):
     combine = staticmethod(product)
 
+    def rests(self, call: Call) -> bool:
+        return any(rest and ids.size > 1 for rest, ids in zip(call.resting, call.ids_in, strict=True))
 
-@register_rule(layers.Maximum, *bare("Maximum"))
+
+@register_rule(layers.Maximum, *bare("Maximum", "Fmax"))
 class Maximum(Merge):
     combine = staticmethod(np.maximum)
 
 
-@register_rule(layers.Minimum, *bare("Minimum"))
+@register_rule(layers.Minimum, *bare("Minimum", "Fmin"))
 class Minimum(Merge):
     combine = staticmethod(np.minimum)
 
@@ -87,21 +123,52 @@ class Average(Merge):
         return [reduce(np.add, values) / len(values)]
 
 
+@register_rule(*bare("Where", "Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual"))
+@register_rule(*bare("LogicalAnd", "LogicalOr", "LogicalXor", "Logaddexp", "Arctan2", "Hypot"))
+class OtherMerge(Merge):
+    """Position by position too; of its constants kprune says nothing."""
+
+    def rests(self, call: Call) -> bool:
+        return False
+
+    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        return Rule.constants(self, call, values)
+
+
+@register_rule(*bare("Power"))
+class Power(OtherMerge):
+    """A channel to a fixed power; a power below zero would make infinity of the zeros of a masked channel."""
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        base, exponent = self.leaves(call)[:2]
+        if not isinstance(base, keras.KerasTensor) or isinstance(exponent, keras.KerasTensor) or np.any(exponent <= 0):
+            raise Barrier("its exponent is not a fixed number above zero")
+        return super().channels(call, channels)
+
+
 @register_rule(*bare("TrueDivide", "Divide"))
 class Divide(Merge):
     """Divides by a number; a division by a tensor would divide by the zeros of a masked channel."""
 
     combine = staticmethod(np.divide)
 
+    def rests(self, call: Call) -> bool:
+        return call.resting[0]
+
     def channels(self, call: Call, channels) -> list[np.ndarray]:
-        if len(call.ids_in) > 1 or not isinstance(call.arguments.args[0], keras.KerasTensor):
+        if not isinstance(call.arguments.args[0], keras.KerasTensor):
             raise Barrier("it divides by a tensor")
+        if any(varying_axes(ids) for ids in call.ids_in[1:]):
+            raise Barrier("it divides by channels, and a removed one is zero")
         return super().channels(call, channels)
 
 
 @register_rule(layers.Concatenate, *bare("Concatenate"))
 class Concatenate(Rule):
     """Runs the same concatenation on the ids; along another axis it ties them."""
+
+    def rests(self, call: Call) -> bool:
+        return all(call.resting)
 
     def axis(self, call: Call) -> int:
         return call.operation.axis % len(call.output_shapes[0])

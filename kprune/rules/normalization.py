@@ -1,11 +1,12 @@
-"""BatchNormalization, Rescaling and Normalization."""
+"""Normalizations: by statistics of the data, of each example, of groups of channels; and scales per channel."""
 
 import keras
 import numpy as np
 
 from kprune import _keras
-from kprune.channels import Barrier, along, spread
+from kprune.channels import Barrier, along, spread, varying_axes
 from kprune.rules.base import Call, Rule, Weight, register_rule
+from kprune.rules.merge import product
 
 layers = keras.layers
 
@@ -21,6 +22,9 @@ class BatchNormalizationRule(Rule):
     def channels(self, call: Call, channels) -> list[np.ndarray]:
         self.ids(call)
         return [call.ids_in[0]]
+
+    def rests(self, call: Call) -> bool:
+        return call.operation.scale  # then a removed channel has gamma and beta zero
 
     def weights(self, call: Call) -> list[Weight]:
         return [
@@ -77,3 +81,82 @@ class NormalizationRule(Rule):
             if ids is not None and config[name] is not None and np.size(config[name]) > 1:
                 config[name] = np.reshape(config[name], -1)[kept.mask[ids]].tolist()
         return config
+
+
+@register_rule(layers.LayerNormalization, *([layers.RMSNormalization] if hasattr(layers, "RMSNormalization") else []))
+class LayerNormalizationRule(Rule):
+    """Over places it lets channels pass. Over channels nothing can go: each output depends on how many there are."""
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        if any(call.ids_in[0].shape[axis] > 1 for axis in np.atleast_1d(call.operation.axis)):
+            raise Barrier("it normalizes by statistics of all channels")
+        return [call.ids_in[0]]
+
+
+@register_rule(layers.UnitNormalization)
+class UnitNormalizationRule(Rule):
+    """Divides by the norm, to which channels that are zero once removed give nothing."""
+
+    sums = True
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        over_channels = any(call.ids_in[0].shape[axis] > 1 for axis in np.atleast_1d(call.operation.axis))
+        if over_channels and not call.resting[0]:
+            raise Barrier("it divides by a norm to which removed channels would add")
+        return [call.ids_in[0]]
+
+    def rests(self, call: Call) -> bool:
+        return call.resting[0]
+
+
+@register_rule(layers.GroupNormalization)
+class GroupNormalizationRule(Rule):
+    """The channels of a group share their statistics, so that a group stays or goes as a whole."""
+
+    def ids(self, call: Call) -> np.ndarray:
+        axis = call.operation.axis
+        return along(call.ids_in[0], axis, call.input_shapes[0][axis])
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        if varying_axes(call.ids_in[0]):
+            ids = self.ids(call).reshape(call.operation.groups, -1)
+            channels.tie(ids, ids[:, :1])
+        return [call.ids_in[0]]
+
+    def rests(self, call: Call) -> bool:
+        return call.operation.scale or call.resting[0]
+
+    def weights(self, call: Call) -> list[Weight]:
+        ids = self.ids(call)
+        return [Weight(name, (ids,)) for name in _keras.variables_by_name(call.operation)]
+
+    def config(self, call: Call, kept) -> dict:
+        config = call.operation.get_config()
+        if varying_axes(call.ids_in[0]):
+            config["groups"] = kept.count(self.ids(call).reshape(call.operation.groups, -1)[:, 0])
+        return config
+
+
+@register_rule(*_keras.application_layer("convnext", "LayerScale"))
+class LayerScaleRule(Rule):
+    """A learnt factor per channel."""
+
+    def ids(self, call: Call) -> np.ndarray:
+        return along(call.ids_in[0], -1, call.input_shapes[0][-1])
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        self.ids(call)
+        return [call.ids_in[0]]
+
+    def rests(self, call: Call) -> bool:
+        return True
+
+    def weights(self, call: Call) -> list[Weight]:
+        return [Weight(name, (self.ids(call),)) for name in _keras.variables_by_name(call.operation)]
+
+    def config(self, call: Call, kept) -> dict:
+        return {**call.operation.get_config(), "projection_dim": kept.count(self.ids(call))}
+
+    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        (gamma,) = _keras.variables_by_name(call.operation).values()
+        return [product(values[0], _keras.to_numpy(gamma))]

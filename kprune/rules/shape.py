@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from kprune.channels import Barrier, compress, varying_axes
-from kprune.rules.base import Call, Rule, bare, register_rule
+from kprune.channels import Barrier, along, compress, spread, varying_axes
+from kprune.rules.base import Call, Rule, bare, channel_axis, register_rule
 
 layers = keras.layers
 
@@ -32,6 +32,9 @@ class Rearrange(Rule):
         if not varying_axes(call.ids_in[0]):
             return [call.ids_in[0].reshape((1,) * len(call.output_shapes[0]))]
         return [self.move(call, call.ids_in[0])]
+
+    def rests(self, call: Call) -> bool:
+        return call.resting[0]
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [self.move(call, values[0])]
@@ -75,99 +78,159 @@ class Reshape(Rearrange):
         return config
 
 
-@register_rule(layers.Permute, *bare("Transpose"))
-class Transpose(Rearrange):
-    """Swaps axes."""
+class AxisOrder(Rearrange):
+    """Moves whole axes: what the operation does to a tensor it does to the ids."""
 
     resizes = False
 
+    def order(self, operation, rank: int):
+        """For each axis of the output, the axis of the input that it was."""
+        raise NotImplementedError
+
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
-        layer = call.operation
-        order = (0, *layer.dims) if isinstance(layer, layers.Permute) else layer.axes
-        order = tuple(reversed(range(array.ndim))) if order is None else tuple(order)
+        order = [axis % array.ndim for axis in self.order(call.operation, array.ndim)]
         if order[0] != 0:
             raise Barrier("it moves the batch axis")
         return np.transpose(array, order)
 
 
-def slices(call: Call) -> tuple:
-    """The key of `x[key]` with one entry per axis of `x`, new axes refused."""
-    key = call.arguments.args[1] if len(call.arguments.args) > 1 else call.arguments.kwargs["key"]
-    key = tuple(key) if isinstance(key, (tuple, list)) else (key,)
-    if not all(isinstance(part, (int, slice)) or part is Ellipsis for part in key):
-        raise Barrier("it is indexed by something other than numbers and slices")
-    if Ellipsis not in key:
-        key = (*key, Ellipsis)
-    at = key.index(Ellipsis)
-    missing = len(call.input_shapes[0]) - (len(key) - 1)
-    return (*key[:at], *[slice(None)] * missing, *key[at + 1 :])
+@register_rule(layers.Permute)
+class Permute(AxisOrder):
+    def order(self, operation, rank: int):
+        return (0, *operation.dims)
 
 
-@register_rule(*bare("GetItem"))
-class GetItem(Rearrange):
-    """`x[:, ::2, 3:7]`: slices the ids where they depend on the axis."""
+@register_rule(*bare("Transpose"))
+class Transpose(AxisOrder):
+    def order(self, operation, rank: int):
+        return range(rank)[::-1] if operation.axes is None else operation.axes
+
+
+@register_rule(*bare("Swapaxes"))
+class SwapAxes(AxisOrder):
+    def order(self, operation, rank: int):
+        order = list(range(rank))
+        one, other = operation.axis1, operation.axis2
+        order[one], order[other] = order[other], order[one]
+        return order
+
+
+@register_rule(*bare("Moveaxis"))
+class MoveAxis(AxisOrder):
+    def order(self, operation, rank: int):
+        numbered = np.empty(range(rank))  # axis n has size n
+        return np.moveaxis(numbered, operation.source, operation.destination).shape
+
+
+@register_rule(*bare("ExpandDims"))
+class ExpandDims(Rearrange):
+    """New axes of size 1."""
+
+    resizes = False
 
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
-        parts = slices(call)
-        if parts[0] != slice(None):
-            raise Barrier("it slices the batch axis")
-        here = [slice(None) if size == 1 else part for size, part in zip(array.shape, parts, strict=True)]
-        dropped = tuple(axis for axis, part in enumerate(parts) if isinstance(part, int))
-        here = [slice(part, part + 1 or None) if isinstance(part, int) else part for part in here]
-        return np.squeeze(array[tuple(here)], axis=dropped)
-
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
-        for axis in varying_axes(call.ids_in[0]):
-            part = slices(call)[axis]
-            if isinstance(part, int) or part.step not in (None, 1):
-                raise Barrier("it takes single channels, or every n-th")
-        return super().channels(call, channels)
-
-    def arguments(self, call: Call, kept, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        key = list(slices(call))
-        for axis in varying_axes(call.ids_in[0]):
-            ids = call.ids_in[0].reshape(-1)
-            start, stop, _ = key[axis].indices(len(ids))
-            key[axis] = slice(kept.count(ids[:start]), kept.count(ids[: max(start, stop)]))
-        tensor = args[0] if args else kwargs["x"]
-        return (tensor, tuple(key)), {}
+        rank = len(call.output_shapes[0])
+        axes = [axis % rank for axis in np.atleast_1d(call.operation.axis)]
+        if 0 in axes:
+            raise Barrier("it makes another batch axis")
+        return np.expand_dims(array, tuple(axes))
 
 
-@register_rule(*bare("Pad"))
-class Pad(Rearrange):
-    """`ops.pad` with zeros: along the channel axis it makes channels of its own that hold nothing."""
+@register_rule(*bare("Squeeze"))
+class Squeeze(Rearrange):
+    """Drops axes of size 1: those that have it now, whatever sizes removal leaves to others."""
 
-    def width(self, call: Call) -> list[tuple[int, int]]:
-        width, rank = call.operation.pad_width, len(call.input_shapes[0])
-        return [tuple(pair) for pair in (width * rank if len(width) == 1 else width)]
+    def axes(self, call: Call) -> tuple[int, ...]:
+        shape, axis = call.input_shapes[0], call.operation.axis
+        if axis is None:
+            return tuple(index for index, size in enumerate(shape) if size == 1)
+        return tuple(int(index) % len(shape) for index in np.atleast_1d(axis))
 
-    def zeros(self, call: Call) -> bool:
-        """Whether what is padded is zero."""
-        given = [x for x in (*call.arguments.args[1:], *call.arguments.kwargs.values()) if np.isscalar(x)]
-        return call.operation.mode == "constant" and not any(given)
-
-    def own(self, call: Call) -> list[tuple[int, int]]:
-        """The padding along the axes on which the ids depend; none along the others."""
-        return [pair if size > 1 else (0, 0) for pair, size in zip(self.width(call), call.ids_in[0].shape, strict=True)]
-
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
-        ids, width = call.ids_in[0], self.own(call)
-        if sum(map(sum, width)) and not self.zeros(call):
-            raise Barrier("it pads channels by something other than zeros")
-        padded = np.pad(ids, width, constant_values=-1)
-        padded[padded < 0] = channels.fresh(int((padded < 0).sum()), call.owner)
-        return [padded]
+    def move(self, call: Call, array: np.ndarray) -> np.ndarray:
+        return np.squeeze(array, self.axes(call))
 
     def config(self, call: Call, kept) -> dict:
-        width = self.width(call)
-        for axis in varying_axes(call.ids_in[0]):
-            ids, (front, back) = call.ids_out[0].reshape(-1), width[axis]
-            width[axis] = (kept.count(ids[:front]), kept.count(ids[len(ids) - back :]))
-        return {**call.operation.get_config(), "pad_width": tuple(width)}
+        return {**call.operation.get_config(), "axis": self.axes(call)}
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
-        value = values[0] if self.zeros(call) else np.full_like(values[0], np.nan)
-        elsewhere = any(sum(a) > sum(b) for a, b in zip(self.width(call), self.own(call), strict=True))
-        value = np.where(value == 0, 0.0, np.nan) if elsewhere else value
-        shape = np.broadcast_shapes(value.shape, call.ids_in[0].shape)
-        return [np.pad(np.broadcast_to(value, shape), self.own(call))]
+
+@register_rule(layers.RepeatVector)
+class RepeatVector(Rearrange):
+    """`[batch, channels]` again and again along a new axis."""
+
+    resizes = False
+
+    def move(self, call: Call, array: np.ndarray) -> np.ndarray:
+        return np.expand_dims(array, 1)
+
+
+@register_rule(*bare("Flip"))
+class Flip(Rearrange):
+    """Reverses axes; what stays is reversed alike."""
+
+    resizes = False
+
+    def move(self, call: Call, array: np.ndarray) -> np.ndarray:
+        axis = call.operation.axis
+        return np.flip(array, axis if axis is None or np.isscalar(axis) else tuple(axis))
+
+
+@register_rule(*bare("Tile"))
+class Tile(Rearrange):
+    """Copies side by side."""
+
+    resizes = False
+
+    def move(self, call: Call, array: np.ndarray) -> np.ndarray:
+        repeats = np.atleast_1d(call.operation.repeats).tolist()
+        if len(repeats) > array.ndim:
+            raise Barrier("it makes a new first axis")
+        repeats = [1] * (array.ndim - len(repeats)) + repeats
+        if repeats[0] != 1:
+            raise Barrier("it repeats along the batch axis")
+        return np.tile(array, [n if size > 1 else 1 for n, size in zip(repeats, array.shape, strict=True)])
+
+
+@register_rule(*bare("Repeat"))
+class Repeat(Rearrange):
+    """Copies each slice along an axis."""
+
+    resizes = False
+
+    def move(self, call: Call, array: np.ndarray) -> np.ndarray:
+        repeats, axis = call.operation.repeats, call.operation.axis
+        if axis is None or axis % array.ndim == 0:
+            raise Barrier("it repeats along the batch axis")
+        if array.shape[axis] == 1:
+            return array
+        if np.size(repeats) > 1:
+            raise Barrier("it repeats each channel another number of times")
+        return np.repeat(array, int(np.ravel(repeats)[0]), axis=axis)
+
+
+@register_rule(*bare("DepthToSpace"))
+class DepthToSpace(Rule):
+    """Blocks of channels become places: the channels that end up in one go together."""
+
+    def rests(self, call: Call) -> bool:
+        return call.resting[0]
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        rank = len(call.input_shapes[0])
+        axis = channel_axis(call.operation, rank)
+        ids = along(call.ids_in[0], axis, call.input_shapes[0][axis]).reshape(call.operation.block_size**2, -1)
+        channels.tie(ids, ids[:1])
+        return [spread(ids[0], rank, axis)]
+
+
+@register_rule(*bare("SpaceToDepth"))
+class SpaceToDepth(Rule):
+    """Places become blocks of channels, each with all channels in their order."""
+
+    def rests(self, call: Call) -> bool:
+        return call.resting[0]
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        rank = len(call.input_shapes[0])
+        axis = channel_axis(call.operation, rank)
+        ids = along(call.ids_in[0], axis, call.input_shapes[0][axis])
+        return [spread(np.tile(ids, call.operation.block_size**2), rank, axis)]

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from kprune.channels import along, spread
-from kprune.rules.base import Call, Rule, channel_axis, constant_along, register_rule
+from kprune.rules.base import Call, Rule, bare, channel_axis, constant_along, register_rule
 
 layers = keras.layers
 
@@ -20,6 +20,9 @@ class Spatial(Rule):
         constant_along(call.ids_in[0], places, type(call.operation).__name__)
         return [self.move(call, call.ids_in[0])]
 
+    def rests(self, call: Call) -> bool:
+        return call.resting[0]
+
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         """The array of the output from that of the input."""
         return array
@@ -30,6 +33,7 @@ class Spatial(Rule):
 
 
 register_rule(
+    *bare("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool"),
     *(getattr(layers, f"{kind}Pooling{n}D") for kind in ("Max", "Average") for n in (1, 2, 3)),
     *(getattr(layers, f"UpSampling{n}D") for n in (1, 2, 3)),
     *(getattr(layers, f"Cropping{n}D") for n in (1, 2, 3)),
@@ -48,6 +52,37 @@ class ZeroPadding(Spatial):
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [np.where(values[0] == 0, 0.0, np.nan)]
+
+
+def those(*names: str) -> list[type]:
+    """The layers of these names that this Keras has."""
+    return [getattr(layers, name) for name in names if hasattr(layers, name)]
+
+
+@register_rule(*those("Resizing", "CenterCrop", "RandomCrop", "RandomFlip", "RandomRotation", "RandomTranslation"))
+@register_rule(*those("RandomZoom", "RandomShear", "RandomPerspective", "RandomElasticTransform", "RandomErasing"))
+@register_rule(*bare("Resize", "PadImages", "CropImages"))
+class Geometry(Spatial):
+    """Moves places about, the same in every channel; what it fills in is zero or another number."""
+
+    def rests(self, call: Call) -> bool:
+        return call.resting[0] and not getattr(call.operation, "fill_value", 0.0)
+
+    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        return Rule.constants(self, call, values)
+
+
+@register_rule(*those("RandomBrightness", "RandomContrast", "RandomGaussianBlur", "RandomSharpness", "RandomInvert"))
+@register_rule(
+    *those("RandomColorJitter", "RandomColorDegeneration", "RandomGrayscale", "RandomHue", "RandomSaturation")
+)
+@register_rule(*those("RandomPosterization", "RandAugment", "AutoContrast", "Equalization", "Solarization", "AugMix"))
+class Colours(Rule):
+    """Works on the colours of an image, of which none is removed."""
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        constant_along(call.ids_in[0], range(call.ids_in[0].ndim), type(call.operation).__name__)
+        return [call.ids_in[0]]
 
 
 @register_rule(*(getattr(layers, f"Global{kind}Pooling{n}D") for kind in ("Max", "Average") for n in (1, 2, 3)))

@@ -31,7 +31,8 @@ class Budget:
 
     def removed(self, keep: np.ndarray) -> float:
         """The share that a decision removes."""
-        return 1.0 - self.spent(keep) / self.spent(self.cost.everything())
+        whole = self.spent(self.cost.everything())
+        return 1.0 - self.spent(keep) / whole if whole else 0.0
 
     def met(self, keep: np.ndarray) -> bool:
         return self.removed(keep) >= self.target - 1e-12

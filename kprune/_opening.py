@@ -1,0 +1,90 @@
+"""The graph inside a layer or model that has none, found by calling it on symbolic tensors."""
+
+import keras
+
+from kprune import _keras
+from kprune._keras import Functional, Node
+
+
+def graph_of(model) -> Functional:
+    """The graph of a functional or Sequential model, or of a subclassed one that can be opened.
+
+    Raises:
+      ModelError: there is none.
+    """
+    subclassed = isinstance(model, keras.Model) and not _keras.is_model(model)
+    opened = open_model(model) if subclassed else None
+    return _keras.functional(model) if opened is None else opened
+
+
+def open_model(model) -> Functional | None:
+    """The graph of a subclassed model that was built, from the shapes it was built for; None where there is none."""
+    config = (model.get_build_config() or {}) if model.built else {}
+    shapes = config.get("input_shape") or config.get("shapes_dict")
+    if not shapes:
+        return None
+    if isinstance(shapes, dict) and len(shapes) == 1:
+        (shapes,) = shapes.values()
+    return open_layer(model, symbolic(shapes))
+
+
+def symbolic(shapes):
+    """`keras.Input`s in the structure of a structure of shapes."""
+    if isinstance(shapes, dict):
+        return {name: symbolic(value) for name, value in shapes.items()}
+    if all(size is None or isinstance(size, int) for size in shapes):
+        return keras.Input(batch_shape=(None, *shapes[1:]))
+    return [symbolic(value) for value in shapes]
+
+
+def open_layer(layer, inputs) -> Functional | None:
+    """The graph inside a layer whose `call` uses only Keras layers and operations.
+
+    Args:
+      layer: a layer or model made of others.
+      inputs: a `keras.Input`, or a structure of them.
+
+    Returns:
+      The graph over the layers inside, or None: the layer has variables of its own, runs something else than Keras
+      operations, or does something else in training.
+    """
+    own = (*layer._trainable_variables, *layer._non_trainable_variables, *layer._seed_generators)
+    inside = list(layer._flatten_layers(include_self=False))
+    if own or not inside or not layer.built:
+        return None
+    calls = {id(one): len(one._inbound_nodes) for one in inside}
+    try:
+        graphs = [Functional(inputs, layer.call(cast_alike(layer, inputs), **phase)) for phase in phases(layer)]
+    except Exception:  # whatever a user's call() raises on symbolic tensors, it cannot be opened
+        return None
+    finally:
+        for one in inside:
+            del one._inbound_nodes[calls.get(id(one), 0) :]
+    kinds = [[type(node.operation) for node in _keras.nodes(graph)] for graph in graphs]
+    return graphs[0] if all(kind == kinds[0] for kind in kinds) else None
+
+
+def phases(layer) -> list[dict]:
+    """The keyword arguments of a plain call, and those of one in training if it makes a difference to ask for it."""
+    return [{}, {"training": True}] if layer._call_has_training_arg else [{}]
+
+
+def cast_alike(layer, inputs):
+    """What Keras does to the inputs of a layer before `call`: floats to its compute dtype."""
+
+    def cast(x):
+        floating = keras.backend.is_float_dtype(x.dtype)
+        differs = layer.autocast and floating and x.dtype != layer.compute_dtype
+        return keras.ops.cast(x, layer.compute_dtype) if differs else x
+
+    return keras.tree.map_structure(cast, inputs)
+
+
+def inputs_like(node: Node):
+    """New `keras.Input`s in the structure of a node's first argument, or None if it has tensors elsewhere."""
+    args = node.arguments.args
+    if len(args) != 1 or any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(node.arguments.kwargs)):
+        return None
+    if not all(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(args[0])):
+        return None
+    return keras.tree.map_structure(lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype), args[0])

@@ -1,0 +1,110 @@
+"""What must hold of any model, whatever it is made of; used by the tests and by tools/fuzz.py."""
+
+import json
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+from hypothesis import strategies as st
+from independent_cost import count_flops
+from random_models import random_model
+
+import kprune
+from kprune.cost import CostModel
+from kprune.graph import trace
+
+CRITERIA = {
+    "similarity": kprune.criteria.Similarity(),
+    "literal": kprune.criteria.Similarity(guard=False, alpha=0.5),
+    "stage": kprune.criteria.Similarity(coupling="stage"),
+    "merged": kprune.criteria.Similarity(compensate=True, metric="cosine", fold_bn=True),
+    "l1": "l1",
+    "random": "random",
+}
+TOLERANCES = {"float32": 1e-5, "mixed_bfloat16": 0.1, "mixed_float16": 0.02}  # of the largest output
+POLICIES = ["float32"] * 4 + ["mixed_bfloat16", "mixed_float16"]
+
+
+def outputs(model, images):
+    return [np.asarray(keras.ops.convert_to_numpy(y), dtype="float64") for y in keras.tree.flatten(model(images))]
+
+
+def assert_equal(first, second, tolerance=1e-5):
+    for one, other in zip(first, second, strict=True):
+        finite = np.isfinite(one) & np.isfinite(other)  # float16 runs over
+        scale = np.abs(one[finite]).max(initial=0.0) + 1e-3
+        np.testing.assert_allclose(one[finite] / scale, other[finite] / scale, atol=tolerance)
+
+
+def target_is_met(plan, model):
+    """Within 0.01 above the target, or nothing that went can come back without missing it."""
+    cost = CostModel(trace(model))
+    keep, target = plan.mask(cost.graph), plan.target["flops"]
+    whole = cost.flops(cost.everything())
+    removed = 1 - cost.flops(keep) / whole
+    if removed < target - 1e-9 or removed <= target + 0.01 + 1e-9:
+        return removed >= target - 1e-9
+    for channel_set in np.flatnonzero(~keep):
+        back = keep.copy()
+        back[channel_set] = True
+        if 1 - cost.flops(back) / whole >= target:
+            return False
+    return True
+
+
+def saved_and_loaded(model):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.keras"
+        model.save(path)
+        return keras.saving.load_model(path, compile=False)
+
+
+def check(model, target, criterion, tolerance=1e-5):
+    """All properties of one model, one target and one criterion."""
+    images = np.random.default_rng(1).normal(size=(2, *model.input_shape[1:])).astype("float32")
+    before = outputs(model, images)
+    assert kprune.model_cost(model).flops == count_flops(model)
+    assert_equal(before, outputs(kprune.strip(model), images), tolerance)
+    try:
+        plan = kprune.plan_pruning(model, target, criterion=criterion)
+    except kprune.TargetError as error:
+        assert error.reachable < target
+        return
+    assert kprune.Plan.from_dict(json.loads(plan.to_json())) == plan
+    hard, soft = kprune.apply_plan(model, plan), kprune.apply_plan(model, plan, mode="soft")
+    expected = outputs(hard, images)
+    assert_equal(expected, outputs(soft, images), tolerance)
+    assert target_is_met(plan, model)
+    assert kprune.model_cost(hard).flops == count_flops(hard) == plan.flops[1]
+    assert hard.count_params() == plan.params[1]
+    assert_equal(expected, outputs(kprune.strip(soft), images), tolerance)
+    assert_equal(expected, outputs(saved_and_loaded(hard), images), tolerance)
+    check_twice(hard, images, target, tolerance)
+    assert_equal(before, outputs(model, images), 0.0)
+
+
+def check_twice(small, images, target, tolerance):
+    """A pruned model can be pruned again, or says how far."""
+    try:
+        plan = kprune.plan_pruning(small, target / 2, criterion="l1")
+    except kprune.TargetError:
+        return
+    hard, soft = kprune.apply_plan(small, plan), kprune.apply_plan(small, plan, mode="soft")
+    assert_equal(outputs(hard, images), outputs(soft, images), tolerance)
+    assert count_flops(hard) == plan.flops[1] <= (1 - target / 2) * count_flops(small)
+
+
+def check_random(data, remember=lambda model: None):
+    """Draws a model and checks it; `remember` is shown the model first."""
+    keras.backend.clear_session()  # else names and graphs of all examples pile up
+    target, name = data.draw(st.floats(0.05, 0.9)), data.draw(st.sampled_from(sorted(CRITERIA)))
+    policy = data.draw(st.sampled_from(POLICIES))
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = random_model(data.draw)
+        remember(model)
+        check(model, target, CRITERIA[name], TOLERANCES[policy])
+    finally:
+        keras.config.set_dtype_policy(before)

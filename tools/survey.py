@@ -1,0 +1,345 @@
+"""Prunes every model of keras.applications and the image backbones of KerasHub, and writes a table of what came out.
+
+python tools/survey.py                                   # all of them; about an hour on two cores
+python tools/survey.py --models="ResNet*,VGG*" --output=some.md
+
+Each model gets fresh weights, BatchNorm statistics that fit random images, and a plan for --target of its FLOPs; the
+masked and the smaller model are compared on two images. Results are kept in --results, line by line, so that a run that
+was stopped goes on where it was.
+"""
+
+import fnmatch
+import gc
+import json
+import pathlib
+import re
+import time
+from collections import Counter
+
+import numpy as np
+from absl import flags
+
+import _cli
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("models", ["*"], "Names or patterns of models, separated by commas.")
+flags.DEFINE_float("target", 0.5, "Share of the FLOPs (multiply-accumulates) to remove, 0..1.")
+flags.DEFINE_string("criterion", "l1", "What chooses the filters.")
+flags.DEFINE_string("output", "docs/survey.md", "The Markdown file.")
+flags.DEFINE_string("results", "survey.jsonl", "Results so far, one model a line; deleted by hand for a fresh start.")
+
+LARGER = {"InceptionV3": 96, "InceptionResNetV2": 96, "Xception": 96}  # the others take 64 pixels
+OUTPUT_REASONS = re.compile(r"it is a model output|.*activation( of '[^']*')? mixes channels")
+
+
+def applications():
+    """Makers of all models of keras.applications, by name."""
+    import keras
+
+    functions = {name: f for name, f in vars(keras.applications).items() if name[0].isupper() and callable(f)}
+    for name, function in functions.items():
+        size = LARGER.get(name, 64)
+        yield name, lambda function=function, size=size: function(weights=None, input_shape=(size, size, 3))
+
+
+EQUAL = 1e-5
+HUB_CONFIGS = {
+    "ResNetBackbone": {
+        "input_conv_filters": [64],
+        "input_conv_kernel_sizes": [7],
+        "stackwise_num_filters": [64, 128, 256, 512],
+        "stackwise_num_blocks": [2, 2, 2, 2],
+        "stackwise_num_strides": [1, 2, 2, 2],
+        "block_type": "basic_block",
+    },
+    "VGGBackbone": {"stackwise_num_repeats": [2, 2, 3, 3, 3], "stackwise_num_filters": [64, 128, 256, 512, 512]},
+    "DenseNetBackbone": {"stackwise_num_repeats": [6, 12, 24, 16]},
+    "XceptionBackbone": {
+        "stackwise_conv_filters": [[32, 64], [64, 128], [256, 256]],
+        "stackwise_pooling": [True, True, False],
+    },
+    "EfficientNetBackbone": {
+        "stackwise_kernel_sizes": [3, 3, 3, 3, 3, 3],
+        "stackwise_num_repeats": [2, 4, 4, 6, 9, 15],
+        "stackwise_input_filters": [24, 24, 48, 64, 128, 160],
+        "stackwise_output_filters": [24, 48, 64, 128, 160, 256],
+        "stackwise_expansion_ratios": [1, 4, 4, 4, 6, 6],
+        "stackwise_squeeze_and_excite_ratios": [0.0, 0.0, 0, 0.25, 0.25, 0.25],
+        "stackwise_strides": [1, 2, 2, 2, 1, 2],
+        "stackwise_block_types": ["fused"] * 3 + ["unfused"] * 3,
+        "width_coefficient": 1.0,
+        "depth_coefficient": 1.0,
+        "input_shape": (64, 64, 3),
+    },
+    "CSPNetBackbone": {
+        "stem_filters": 32,
+        "stem_kernel_size": 3,
+        "stem_strides": 1,
+        "stackwise_depth": [1, 2, 4],
+        "stackwise_strides": [1, 2, 2],
+        "stackwise_num_filters": [32, 64, 128],
+        "block_type": "dark_block",
+        "stage_type": "dark",
+    },
+    "MobileNetBackbone": {
+        "stackwise_expansion": [[40, 56], [64, 144, 144], [72, 72]],
+        "stackwise_num_blocks": [2, 3, 2],
+        "stackwise_num_filters": [[16, 16], [24, 24, 24], [24, 24]],
+        "stackwise_kernel_size": [[3, 3], [5, 5, 5], [5, 5]],
+        "stackwise_num_strides": [[2, 1], [2, 1, 1], [1, 1]],
+        "stackwise_se_ratio": [[None, None], [0.25, 0.25, 0.25], [0.3, 0.3]],
+        "stackwise_activation": [["relu", "relu"], ["hard_swish"] * 3, ["hard_swish"] * 2],
+        "stackwise_padding": [[1, 1], [2, 2, 2], [2, 2]],
+        "output_num_filters": 1024,
+        "input_activation": "hard_swish",
+        "output_activation": "hard_swish",
+        "input_num_filters": 16,
+        "depthwise_filters": 16,
+        "depthwise_stride": 2,
+        "depthwise_residual": False,
+        "squeeze_and_excite": 0.5,
+        "last_layer_filter": 288,
+    },
+    "HGNetV2Backbone": {
+        "depths": [1, 2, 4],
+        "embedding_size": 32,
+        "hidden_sizes": [64, 128, 256],
+        "stem_channels": [3, 16, 32],
+        "hidden_act": "relu",
+        "use_learnable_affine_block": False,
+        "stackwise_stage_filters": [(32, 16, 64, 1, 1, 3), (64, 32, 128, 2, 1, 3), (128, 64, 256, 4, 1, 3)],
+        "apply_downsample": [False, True, True],
+        "use_lightweight_conv_block": [False, False, False],
+    },
+    "MobileNetV5Backbone": {
+        "stackwise_block_types": [["er"], ["uir", "uir"]],
+        "stackwise_num_blocks": [1, 2],
+        "stackwise_num_filters": [[24], [48, 48]],
+        "stackwise_strides": [[2], [2, 1]],
+        "stackwise_act_layers": [["relu"], ["relu", "relu"]],
+        "stackwise_exp_ratios": [[4.0], [6.0, 6.0]],
+        "stackwise_se_ratios": [[0.0], [0.0, 0.0]],
+        "stackwise_dw_kernel_sizes": [[0], [5, 5]],
+        "stackwise_dw_start_kernel_sizes": [[0], [0, 0]],
+        "stackwise_dw_end_kernel_sizes": [[0], [0, 0]],
+        "stackwise_exp_kernel_sizes": [[3], [0, 0]],
+        "stackwise_pw_kernel_sizes": [[1], [0, 0]],
+        "stackwise_num_heads": [[0], [0, 0]],
+        "stackwise_key_dims": [[0], [0, 0]],
+        "stackwise_value_dims": [[0], [0, 0]],
+        "stackwise_kv_strides": [[0], [0, 0]],
+        "stackwise_use_cpe": [[False], [False, False]],
+        "use_msfa": False,
+    },
+    "SwinTransformerBackbone": {
+        "embed_dim": 96,
+        "depths": (2, 2),
+        "num_heads": (3, 6),
+        "window_size": 7,
+        "image_shape": (56, 56, 3),
+    },
+    "MiTBackbone": {
+        "num_layers": 2,
+        "hidden_dims": [32, 64],
+        "layerwise_depths": [2, 2],
+        "layerwise_num_heads": [1, 2],
+        "layerwise_sr_ratios": [8, 4],
+        "layerwise_patch_sizes": [7, 3],
+        "layerwise_strides": [4, 2],
+        "max_drop_path_rate": 0.0,
+    },
+    "ViTBackbone": {
+        "patch_size": 16,
+        "num_layers": 2,
+        "num_heads": 4,
+        "hidden_dim": 64,
+        "mlp_dim": 128,
+    },
+}
+
+
+def backbones():
+    """Makers of the image backbones of KerasHub, by name; none where it is not installed."""
+    try:
+        import keras_hub
+    except ImportError:
+        return
+    for name, config in HUB_CONFIGS.items():
+        config = dict(config)
+        if name != "EfficientNetBackbone":
+            config.setdefault("image_shape", (64, 64, 3))
+        yield f"keras_hub/{name}", lambda name=name, config=config: getattr(keras_hub.models, name)(**config)
+
+
+def settle(model, images):
+    """Moves scales and offsets off their start and fits BatchNorm to the images: no path is silent, none explodes."""
+    import keras
+
+    from kprune.calibration import Statistics
+    from kprune.execution import execute
+    from kprune.graph import trace
+
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        if len(variable.shape) == 1:
+            start = 1.0 if variable.name == "gamma" else 0.0
+            variable.assign(start + 0.2 * rng.normal(size=variable.shape))
+    if any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()):
+        execute(trace(model), [images], Statistics().apply)
+
+
+def difference(first, second, images):
+    """The largest difference of two models' outputs, relative to the largest output."""
+    import keras
+
+    one, other = (keras.tree.flatten(model(images)) for model in (first, second))
+    pairs = [(np.asarray(a, dtype=float), np.asarray(b, dtype=float)) for a, b in zip(one, other, strict=True)]
+    return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)) for a, b in pairs)
+
+
+def timed(work):
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
+
+
+def examine(model):
+    """One row of the table."""
+    import kprune
+    from kprune.cost import CostModel
+    from kprune.graph import trace
+    from kprune.selection import bind
+
+    images = np.random.default_rng(0).uniform(-1, 1, (2, *model.inputs[0].shape[1:])).astype("float32")
+    settle(model, images)
+    graph, trace_seconds = timed(lambda: trace(model))
+    cost = CostModel(graph)
+    everything = cost.everything()
+    least = bind(None, graph).smallest(everything, cost.gains(everything, "flops"))
+    frozen = [graph.reason(w) for w in graph.writers if graph.reason(w)]
+    row = {
+        "prunable": len(graph.writers) - len(frozen),
+        "writers": len(graph.writers),
+        "sets": int(graph.prunable.sum()),
+        "least_flops": cost.flops(least) / max(cost.flops(everything), 1.0),
+        "least_params": cost.params(least) / cost.params(everything),
+        "trace": trace_seconds,
+        "reasons": Counter(r for r in frozen if not OUTPUT_REASONS.match(r)).most_common(),
+    }
+    try:
+        plan, row["plan"] = timed(lambda: kprune.plan_pruning(model, FLAGS.target, criterion=FLAGS.criterion))
+    except kprune.TargetError as error:
+        return {**row, "refused": str(error)}
+    hard, row["apply"] = timed(lambda: kprune.apply_plan(model, plan))
+    row["removed"] = 1 - plan.flops[1] / plan.flops[0]
+    row["promised"] = kprune.model_cost(hard).flops == plan.flops[1] and hard.count_params() == plan.params[1]
+    row["difference"] = difference(kprune.apply_plan(model, plan, mode="soft"), hard, images)
+    return row
+
+
+def exact_difference(make):
+    """The same difference in float64, which tells rounding that a deep random net blew up from a fault."""
+    import keras
+
+    import kprune
+
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    try:
+        model = make()
+        images = np.random.default_rng(0).uniform(-1, 1, (2, *model.inputs[0].shape[1:]))
+        settle(model, images)
+        plan = kprune.plan_pruning(model, FLAGS.target, criterion=FLAGS.criterion)
+        return difference(kprune.apply_plan(model, plan, mode="soft"), kprune.apply_plan(model, plan), images)
+    finally:
+        keras.config.set_floatx(before)
+
+
+def attempt(make):
+    """A row, or what went wrong."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    try:
+        row = examine(make())
+        if row.get("difference", 0.0) > EQUAL:
+            row["float64"] = exact_difference(make)
+        return row
+    except Exception as error:  # a survey reports what fails and goes on
+        return {"failed": f"{type(error).__name__}: {error}"[:400]}
+    finally:
+        keras.backend.clear_session()
+        gc.collect()
+
+
+def read_results(path):
+    return {row["model"]: row for row in map(json.loads, path.read_text().splitlines())} if path.exists() else {}
+
+
+def line(row):
+    """One line of the Markdown table."""
+    if "failed" in row:
+        return f"| {row['model']} | failed: {row['failed']} |" + " |" * 8
+    reached = "refused" if "refused" in row else f"{row['removed']:.3f}"
+    equal = f"{row['difference']:.0e}" if "difference" in row else ""
+    equal += f" (float64: {row['float64']:.0e})" if "float64" in row else ""
+    seconds = " / ".join(f"{row[name]:.1f}" if name in row else "-" for name in ("trace", "plan", "apply"))
+    return (
+        f"| {row['model']} | {row['prunable']} / {row['writers']} | {row['sets']:,} | {row['least_flops']:.4f} | "
+        f"{row['least_params']:.4f} | {reached} | {equal} | {seconds} |"
+    )
+
+
+def common_reasons(row):
+    """The reasons of a row, those that differ in a layer's name only counted together."""
+    kinds = Counter()
+    for reason, count in row.get("reasons", []):
+        kinds[reason.split("barrier: ")[-1]] += count
+    return "; ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
+
+
+def markdown(rows):
+    """The whole page."""
+    head = [
+        "# Survey",
+        "",
+        f"Written by `python tools/survey.py`: each model with new weights, pruned by {FLAGS.target:.0%} of its FLOPs",
+        f"(multiply-accumulates), filters chosen by {FLAGS.criterion}. *Prunable* counts layers that make channels;",
+        "*least* is the share of FLOPs and parameters that is left at most pruning; *difference* is the largest one",
+        "between the masked and the smaller model (float32, relative to the largest output). Seconds: two cores, busy",
+        "with other work too. The last layer of each model is its output and stays.",
+        "",
+        "| model | prunable / all | channel sets | least FLOPs | least parameters | removed | difference "
+        "| trace / plan / apply (s) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    frozen = [f"- **{row['model']}**: {common_reasons(row)}" for row in rows if common_reasons(row)]
+    refused = [f"- **{row['model']}**: {row['refused']}" for row in rows if "refused" in row]
+    tail = ["", "## What is frozen, besides the outputs", "", *(frozen or ["Nothing."])]
+    if refused:
+        tail += ["", "## What cannot reach the target", "", *refused]
+    if not any(row["model"].startswith("keras_hub/") for row in rows):
+        tail += ["", "KerasHub was not installed in this run, so its backbones are not in the table."]
+    return "\n".join([*head, *map(line, rows), *tail]) + "\n"
+
+
+def main(_):
+    path = pathlib.Path(FLAGS.results)
+    known = read_results(path)
+    makers = [*applications(), *backbones()]
+    chosen = [(name, make) for name, make in makers if any(fnmatch.fnmatchcase(name, p) for p in FLAGS.models)]
+    for name, make in chosen:
+        if name not in known:
+            known[name] = {"model": name, **attempt(make)}
+            with path.open("a") as file:
+                file.write(json.dumps(known[name]) + "\n")
+            print(line(known[name]), common_reasons(known[name]), flush=True)
+    rows = [known[name] for name, _ in chosen]
+    output = pathlib.Path(FLAGS.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(markdown(rows))
+    print(f"Written to {output}.")
+
+
+if __name__ == "__main__":
+    _cli.run(main)
