@@ -33,7 +33,7 @@ def integer_file(nets, tmp_path_factory):
     """A file that takes and gives int8, as other tools write them."""
     import tensorflow as tf
 
-    from kprune.export._litert import quiet
+    from kprune.export._runtime import quiet
 
     with quiet():
         converter = tf.lite.TFLiteConverter.from_keras_model(nets[0])
