@@ -2,25 +2,36 @@
 
 from kprune import criteria
 from kprune.api import apply_plan, plan_pruning, prune_model, strip
-from kprune.benchmark import TFLiteTiming, benchmark_tflite, run_tflite
+from kprune.benchmark import benchmark, benchmark_tflite, run_tflite
 from kprune.calibration import recalibrate_batchnorm
 from kprune.callbacks import BatchNormPenalty, GradualPruning, SimilarityPruning
 from kprune.cost import Cost, model_cost
 from kprune.criteria import Criterion, DataCriterion, register_criterion
 from kprune.errors import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
-from kprune.export import TFLiteExport, export_tflite
+from kprune.export import (
+    Export,
+    TFLiteExport,
+    export_onnx,
+    export_saved_model,
+    export_tflite,
+    export_tftrt,
+    read_metadata,
+)
 from kprune.masking import MaskedLayer
 from kprune.plan import Plan
 from kprune.rules import Rule, register_rule
 from kprune.selection import Limits
+from kprune.timings import Benchmark, Ratio, Timing
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchNormPenalty",
+    "Benchmark",
     "Cost",
     "Criterion",
     "DataCriterion",
+    "Export",
     "ExportError",
     "GradualPruning",
     "KpruneError",
@@ -30,18 +41,24 @@ __all__ = [
     "OptionError",
     "Plan",
     "PlanError",
+    "Ratio",
     "Rule",
     "SimilarityPruning",
     "TFLiteExport",
-    "TFLiteTiming",
     "TargetError",
+    "Timing",
     "apply_plan",
+    "benchmark",
     "benchmark_tflite",
     "criteria",
+    "export_onnx",
+    "export_saved_model",
     "export_tflite",
+    "export_tftrt",
     "model_cost",
     "plan_pruning",
     "prune_model",
+    "read_metadata",
     "recalibrate_batchnorm",
     "register_criterion",
     "register_rule",

@@ -48,6 +48,7 @@ LEVELS = {
     "kprune.plots": 10,
     "kprune.export": 10,
     "kprune.quantization": 10,
+    "kprune.timings": 10,
     "kprune.benchmark": 11,
     "kprune.compat": 10,
     "kprune": 12,
@@ -73,6 +74,7 @@ ARGUMENTS = {
     "kprune.api.prune_model": 9,
     "kprune.callbacks.gradual.GradualPruning.__init__": 9,
     "kprune.callbacks.similarity.SimilarityPruning.__init__": 8,
+    "kprune.export.tflite.export_tflite": 9,
 }
 
 # Character classes keep these patterns from matching this file.

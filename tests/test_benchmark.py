@@ -1,11 +1,12 @@
 """Timing and running TFLite files."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from kprune import benchmark
 from kprune.benchmark import benchmark_tflite, run_tflite
 from kprune.errors import ModelError, OptionError
 from kprune.export import export_tflite
@@ -72,7 +73,8 @@ def test_files_take_turns(monkeypatch):
         def invoke(self):
             order.append(self.path)
 
-    monkeypatch.setattr(benchmark, "open_tflite", lambda path, threads: Fake(path))
+    module = sys.modules["kprune.benchmark"]  # the package's attribute of this name is the function
+    monkeypatch.setattr(module, "open_tflite", lambda path, threads: Fake(path))
     timings = benchmark_tflite("a", "b", warmup=1, runs=3)
     assert order == ["a", "b"] * 4 and [timing.path for timing in timings] == ["a", "b"]
 
