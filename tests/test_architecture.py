@@ -47,7 +47,7 @@ LEVELS = {
     "kprune.report": 10,
     "kprune.plots": 10,
     "kprune.export": 10,
-    "kprune.quantization": 10,
+    "kprune.quantization": 11,
     "kprune.timings": 10,
     "kprune.benchmark": 11,
     "kprune.compat": 10,
