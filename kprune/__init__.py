@@ -5,6 +5,8 @@ from kprune.api import apply_plan, plan_pruning, prune_model, strip
 from kprune.benchmark import benchmark, benchmark_tflite, run_tflite
 from kprune.calibration import recalibrate_batchnorm
 from kprune.callbacks import BatchNormPenalty, GradualPruning, SimilarityPruning
+from kprune.callbacks import SimilarityPruning
+from kprune.compat import from_tf_keras, load_keras2, to_tf_keras
 from kprune.cost import Cost, model_cost
 from kprune.criteria import Criterion, DataCriterion, register_criterion
 from kprune.errors import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
@@ -19,6 +21,7 @@ from kprune.export import (
 )
 from kprune.masking import MaskedLayer
 from kprune.plan import Plan
+from kprune.quantization import quantize_aware
 from kprune.rules import Rule, register_rule
 from kprune.selection import Limits
 from kprune.timings import Benchmark, Ratio, Timing
@@ -55,13 +58,17 @@ __all__ = [
     "export_saved_model",
     "export_tflite",
     "export_tftrt",
+    "from_tf_keras",
+    "load_keras2",
     "model_cost",
     "plan_pruning",
     "prune_model",
+    "quantize_aware",
     "read_metadata",
     "recalibrate_batchnorm",
     "register_criterion",
     "register_rule",
     "run_tflite",
     "strip",
+    "to_tf_keras",
 ]

@@ -7,9 +7,13 @@ import importlib.util
 import os
 
 import keras
+import numpy as np
 
 from kprune.compat.to_keras2 import Translation, need_tensorflow, need_tf_keras
 from kprune.errors import ModelError
+from kprune.export._source import Source
+
+BATCH = 32
 
 # What tfmot can quantize inside a layer; any other activation follows its layer as one of its own.
 ACTIVATIONS = frozenset(("linear", "relu", "softmax", "sigmoid", "tanh", "swish", "silu", "gelu"))
@@ -19,25 +23,29 @@ MOVING |= frozenset(("RepeatVector", "MaxPooling1D", "MaxPooling3D", "ZeroPaddin
 FOLDED_INTO = ("Conv2D", "DepthwiseConv2D", "Dense", "Conv2DTranspose", "SeparableConv2D", "SeparableConv1D")
 
 
-def quantize_aware(model: keras.Model):
+def quantize_aware(model: keras.Model, data=None):
     """Makes a model for quantization-aware training: it computes as the int8 file will, with float weights beneath.
 
     The model is translated to tf_keras, nested models become part of it, and tensorflow-model-optimization wraps its
     layers. Layers that it does not know, such as the multiplications of squeeze-excite, hard-swish, LayerNormalization
     or PReLU, compute in float and have their outputs quantized, so that their neighbours can run in 8 bits. The
-    ranges of activations are learnt while it trains: train at least some hundred steps.
+    ranges of activations are learnt while it trains, as moving averages that need some thousand steps; with `data`
+    they start where they belong.
 
     The process stays as it was: `keras` is Keras 3, no environment variable is left behind.
 
     Args:
       model: a functional or sequential Keras 3 model, such as `prune_model` gives, on the TensorFlow backend. It does
         not change.
+      data: typical inputs, a few hundred, whose activations give the ranges to start from, in the forms that
+        `export_tflite` takes; default: all ranges start as -6 to 6.
 
     Returns:
       A tf_keras model with the weights of `model`, not compiled. Compile it with optimizers and losses of `tf_keras`,
       train it, and write it with `kprune.export_tflite(trained, "small.tflite", quantize="int8")`.
 
     Raises:
+      OptionError: data that does not fit the model.
       ModelError: tfmot or tf_keras is not installed, the backend is another than TensorFlow, the model has no graph,
         a layer has no twin in tf_keras, or a layer is one that tfmot cannot wrap, such as one used twice.
 
@@ -46,7 +54,7 @@ def quantize_aware(model: keras.Model):
 
     Example:
       >>> import tf_keras
-      >>> trained = kprune.quantize_aware(small)
+      >>> trained = kprune.quantize_aware(small, data=x_train[:256])
       >>> loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
       >>> trained.compile(tf_keras.optimizers.Adam(1e-4), loss)
       >>> trained.fit(x_train, y_train, epochs=1)
@@ -55,6 +63,7 @@ def quantize_aware(model: keras.Model):
     need_tf_keras()
     need_tensorflow()
     tfmot = _tfmot().quantization.keras
+    samples = None if data is None else Source(model).read(data, "data")
     translated = Translation(flat=True, activations=ACTIVATIONS).model(model)
     config = _output_config()
     registry = _registry()
@@ -66,7 +75,7 @@ def quantize_aware(model: keras.Model):
         with tfmot.quantize_scope({config.__name__: config}):
             annotated = _tf_keras().models.clone_model(translated, clone_function=annotate)
             annotated.set_weights(translated.get_weights())
-            return tfmot.quantize_apply(annotated)
+            trained = tfmot.quantize_apply(annotated)
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
@@ -75,6 +84,37 @@ def quantize_aware(model: keras.Model):
             "Replace the layer that the reason names, or quantize after training: "
             'export_tflite(..., quantize="int8", representative_data=x).',
         ) from error
+    if samples is not None:
+        _start_ranges(translated, trained, [samples[spec.name] for spec in Source(model).inputs])
+    return trained
+
+
+def _start_ranges(translated, trained, arrays: list[np.ndarray]) -> None:
+    """Sets the ranges of the quantizers to those of the float model's activations: the mean over batches, as tfmot's
+    moving averages would come to be."""
+    layers = [layer for layer in translated.layers if not isinstance(layer.output, (list, dict))]
+    model = _tf_keras().Model(translated.inputs, [layer.output for layer in layers])
+    ranges = []
+    for start in range(0, len(arrays[0]), BATCH):
+        outputs = model([array[start : start + BATCH] for array in arrays], training=False)
+        ranges.append([(float(np.min(x)), float(np.max(x))) for x in map(np.asarray, outputs)])
+    found = dict(zip((layer.name for layer in layers), np.mean(ranges, axis=0), strict=True))
+    for layer in trained.layers:
+        name = layer.name.removeprefix("quant_")
+        sources = _input_names(layer)
+        for variable in layer.weights:
+            words = variable.name.split("/")[-1].split(":")[0]
+            source = sources[0] if words.startswith(("pre_activation", "quantize_layer")) and sources else name
+            source = source.removeprefix("quant_")
+            if source in found and words.endswith(("output_min", "activation_min", "layer_min")):
+                variable.assign(min(found[source][0], 0.0))
+            if source in found and words.endswith(("output_max", "activation_max", "layer_max")):
+                variable.assign(max(found[source][1], 0.0))
+
+
+def _input_names(layer) -> list[str]:
+    nodes = [node.inbound_layers for node in layer._inbound_nodes]
+    return [one.name for node in nodes for one in (node if isinstance(node, list) else [node])]
 
 
 def _config_for(layer, registry, output_config: type):
