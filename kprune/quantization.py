@@ -47,7 +47,7 @@ def quantize_aware(model: keras.Model, data=None):
     Raises:
       OptionError: data that does not fit the model.
       ModelError: tfmot or tf_keras is not installed, the backend is another than TensorFlow, the model has no graph,
-        a layer has no twin in tf_keras, or a layer is one that tfmot cannot wrap, such as one used twice.
+        a layer has no twin in tf_keras, or tfmot cannot wrap one.
 
     Source:
       Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference".
@@ -80,7 +80,7 @@ def quantize_aware(model: keras.Model, data=None):
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"tfmot cannot wrap '{model.name}': {first}",
-            "Layers that are used once each, of kinds that tfmot can wrap.",
+            "Layers of kinds that tfmot can wrap.",
             "Replace the layer that the reason names, or quantize after training: "
             'export_tflite(..., quantize="int8", representative_data=x).',
         ) from error
@@ -100,16 +100,27 @@ def _start_ranges(translated, trained, arrays: list[np.ndarray]) -> None:
         ranges.append([(float(np.min(x)), float(np.max(x))) for x in map(np.asarray, outputs)])
     found = dict(zip((layer.name for layer in layers), np.mean(ranges, axis=0), strict=True))
     for layer in trained.layers:
-        name = layer.name.removeprefix("quant_")
-        sources = _input_names(layer)
         for variable in layer.weights:
-            words = variable.name.split("/")[-1].split(":")[0]
-            source = sources[0] if words.startswith(("pre_activation", "quantize_layer")) and sources else name
-            source = source.removeprefix("quant_")
-            if source in found and words.endswith(("output_min", "activation_min", "layer_min")):
-                variable.assign(min(found[source][0], 0.0))
-            if source in found and words.endswith(("output_max", "activation_max", "layer_max")):
-                variable.assign(max(found[source][1], 0.0))
+            quantizer, _, end = variable.name.split("/")[-1].split(":")[0].rpartition("_")
+            if end in ("min", "max"):
+                _start_range(layer, variable, quantizer, end == "max", found)
+
+
+def _start_range(layer, variable, quantizer: str, upper: bool, found: dict) -> None:
+    """Sets one end of one range; `quantizer` is what the variable is named after."""
+    weights = {w.name.split("/")[-1].split(":")[0]: w.numpy() for w in layer.weights}
+    if quantizer in weights:  # of a kernel, symmetric, over all of it or for each slice of one axis
+        kernel = np.abs(weights[quantizer])
+        axes = [i for i in (-1, -2) if variable.shape.num_elements() == kernel.shape[i]]
+        rows = np.moveaxis(kernel, axes[0], -1).reshape(-1, kernel.shape[axes[0]]) if axes else kernel.reshape(-1, 1)
+        variable.assign(np.reshape(rows.max(0) if upper else -rows.max(0), variable.shape))
+        return
+    before = quantizer.startswith(("pre_activation", "quantize_layer"))
+    names = _input_names(layer) if before else [layer.name]
+    source = names[0].removeprefix("quant_") if names else ""
+    if source in found:
+        low, high = found[source]
+        variable.assign(np.reshape(max(high, 0.0) if upper else min(low, 0.0), variable.shape))
 
 
 def _input_names(layer) -> list[str]:

@@ -297,7 +297,7 @@ def open_models(options, folder):
             models.append((label, make()))
         except Exception as error:  # one model must not keep the others from being timed
             text = (str(error).strip() or type(error).__name__).splitlines()[0]
-            failed.append({"model": label, "error": text})
+            failed.append({"model": label, "error": text[:300]})
 
     for path, kind in find_models(options.paths):
         attempt(path, lambda: kind(path, options))

@@ -11,7 +11,7 @@ def _resize(images, size, method="bilinear", preserve_aspect_ratio=False, antial
     return ops.image.resize(images, size, interpolation=method, antialias=antialias, data_format="channels_last")
 
 
-def _pad(tensor, paddings, mode="CONSTANT", constant_values=0):
+def _pad(tensor, paddings, mode="CONSTANT", constant_values=0, name=None):
     mode = mode.lower()
     return ops.pad(tensor, paddings, mode, constant_values if mode == "constant" else None)
 
@@ -59,6 +59,7 @@ FUNCTIONS = {
     "squeeze": lambda input, axis=None: ops.squeeze(input, axis),
     "compat.v1.squeeze": lambda input, axis=None: ops.squeeze(input, axis),
     "pad": _pad,
+    "compat.v1.pad": _pad,
     "cast": lambda x, dtype: ops.cast(x, getattr(dtype, "name", dtype)),
     "identity": lambda input: input,
     "convert_to_tensor": lambda value, dtype=None: value,

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from kprune.errors import ModelError, OptionError
+from kprune.export._runtime import SIGNATURE
 from kprune.export._samples import InputSpec, Samples, gather_samples, map_batches
 
 RANDOM_SAMPLES = 16
@@ -72,6 +73,14 @@ class Source:
 
         with _inlined(), self.in_float32():
             return tf.function(serve, autograph=False).get_concrete_function(*self.signature())
+
+    def freeze(self) -> tuple:
+        """The traced function with its weights as constants, and the names of its outputs in flat order."""
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+        traced = self.trace()
+        function = convert_variables_to_constants_v2(traced, lower_control_flow=False, aggressive_inlining=True)
+        return function, sorted(traced.structured_outputs)  # dicts lie flat in the order of their sorted keys
 
     def outputs(self, samples: Samples) -> Samples:
         """What the model itself gives.
@@ -136,6 +145,20 @@ def save(sources: dict[str, Source], folder) -> None:
     module, traced = tf.Module(), {name: source.trace() for name, source in sources.items()}
     module.kept = [getattr(v, "value", v) if not s.legacy else v for s in sources.values() for v in s.model.variables]
     tf.saved_model.save(module, str(folder), signatures=traced)
+
+
+def save_frozen(source: Source, folder) -> None:
+    """Writes a SavedModel whose weights are constants: what newer TensorFlow writes to restore
+    variables (`DisableCopyOnRead`) is unknown to older ones, such as those of the Jetson Nano."""
+    import tensorflow as tf
+
+    function, names = source.freeze()
+
+    def serve(*tensors):
+        return dict(zip(names, tf.nest.flatten(function(*tensors)), strict=True))
+
+    serve = tf.function(serve, input_signature=source.signature(), autograph=False)
+    tf.saved_model.save(tf.Module(), str(folder), signatures={SIGNATURE: serve})
 
 
 @contextlib.contextmanager

@@ -113,13 +113,8 @@ def _convert(source: Source, opset: int) -> bytes:
 
 def _frozen(source: Source) -> tuple:
     """The graph with its weights as constants, and the new name of each input and output tensor by its old one."""
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    traced = source.trace()
-    function = convert_variables_to_constants_v2(traced, lower_control_flow=False, aggressive_inlining=True)
+    function, names = source.freeze()
     inputs = {tensor.name: source.names[spec.name] for tensor, spec in zip(function.inputs, source.inputs, strict=True)}
-    # A function's outputs lie flat in the order of their sorted names.
-    names = sorted(traced.structured_outputs)
     outputs = {tensor.name: name for tensor, name in zip(function.outputs, names, strict=True)}
     return function.graph.as_graph_def(), inputs, outputs
 

@@ -8,10 +8,10 @@ import keras
 from kprune.errors import ExportError
 from kprune.export._check import Export, compare, reason
 from kprune.export._metadata import SAVED_MODEL_FILE, dump
-from kprune.export._runtime import SIGNATURE, quiet
+from kprune.export._runtime import quiet
 from kprune.export._samples import random_samples
 from kprune.export._saved_model import open_saved_model
-from kprune.export._source import RANDOM_SAMPLES, Source, save
+from kprune.export._source import RANDOM_SAMPLES, Source, save_frozen
 from kprune.files import write_folder_by_rename
 
 MARK = "saved_model.pb"
@@ -22,8 +22,8 @@ def export_saved_model(
 ) -> Export:
     """Writes a Keras model as a SavedModel, for TensorFlow, TF Serving, TF-TRT and tf2onnx. The model does not change.
 
-    Layers of mixed precision compute in float32. Grouped convolutions are plain operations, not calls into XLA, so that
-    other runtimes can read them.
+    The weights are constants of the graph, so that older TensorFlow on devices can read it too (2.6 was tried). Layers
+    of mixed precision compute in float32. Grouped convolutions are plain operations, not calls into XLA.
 
     Args:
       model: a built model with known inputs (functional or sequential), on the TensorFlow backend.
@@ -60,7 +60,7 @@ def write_checked(source: Source, folder: pathlib.Path) -> None:
     """Writes the SavedModel and what it was made from."""
     try:
         with quiet():
-            save({SIGNATURE: source}, folder)
+            save_frozen(source, folder)
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:
         raise ExportError(
             f"{source.name} could not be saved: {reason(error)}.",
