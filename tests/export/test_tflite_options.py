@@ -97,7 +97,7 @@ def test_grouped_convolutions_are_converted(tmp_path):
     assert export_tflite(model, tmp_path / "net.tflite").error < 1e-5
 
 
-def test_the_file_says_what_it_was_made_from_and_stays_aligned(net, tmp_path):
+def test_the_file_says_what_it_was_made_from(net, tmp_path):
     path = export_tflite(net, tmp_path / "net.tflite", quantize="int8", representative_data=IMAGES).path
     facts = read_metadata(path)
     assert facts["quantize"] == "int8" and facts["calibration_samples"] == 20 and facts["model"] == "net"
