@@ -5,7 +5,6 @@ from kprune.api import apply_plan, plan_pruning, prune_model, strip
 from kprune.benchmark import benchmark, benchmark_tflite, run_tflite
 from kprune.calibration import recalibrate_batchnorm
 from kprune.callbacks import BatchNormPenalty, GradualPruning, SimilarityPruning
-from kprune.callbacks import SimilarityPruning
 from kprune.compat import from_tf_keras, load_keras2, to_tf_keras
 from kprune.cost import Cost, model_cost
 from kprune.criteria import Criterion, DataCriterion, register_criterion
