@@ -2,29 +2,42 @@
 
 from kprune import criteria
 from kprune.api import apply_plan, plan_pruning, prune_model, strip
-from kprune.benchmark import TFLiteTiming, benchmark_tflite, run_tflite
+from kprune.benchmark import benchmark, benchmark_tflite, run_tflite
 from kprune.calibration import recalibrate_batchnorm
 from kprune.callbacks import BatchNormPenalty, GradualPruning, SimilarityPruning
+from kprune.compat import from_tf_keras, load_keras2, to_tf_keras
 from kprune.cost import Cost, model_cost
 from kprune.criteria import Criterion, DataCriterion, register_criterion
 from kprune.errors import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
-from kprune.export import TFLiteExport, export_tflite
+from kprune.export import (
+    Export,
+    TFLiteExport,
+    export_onnx,
+    export_saved_model,
+    export_tflite,
+    export_tftrt,
+    read_metadata,
+)
 from kprune.iterate import PruningRun, prune_iteratively
 from kprune.masking import MaskedLayer
 from kprune.plan import Plan
+from kprune.quantization import quantize_aware
 from kprune.record import PruningRecord
 from kprune.rules import Rule, register_rule
 from kprune.search import Evaluation, TargetSearch, find_target
 from kprune.selection import Limits
+from kprune.timings import Benchmark, Ratio, Timing
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchNormPenalty",
+    "Benchmark",
     "Cost",
     "Criterion",
     "DataCriterion",
     "Evaluation",
+    "Export",
     "ExportError",
     "GradualPruning",
     "KpruneError",
@@ -36,24 +49,34 @@ __all__ = [
     "PlanError",
     "PruningRecord",
     "PruningRun",
+    "Ratio",
     "Rule",
     "SimilarityPruning",
     "TFLiteExport",
-    "TFLiteTiming",
     "TargetError",
     "TargetSearch",
+    "Timing",
     "apply_plan",
+    "benchmark",
     "benchmark_tflite",
     "criteria",
+    "export_onnx",
+    "export_saved_model",
     "export_tflite",
     "find_target",
+    "export_tftrt",
+    "from_tf_keras",
+    "load_keras2",
     "model_cost",
     "plan_pruning",
     "prune_iteratively",
     "prune_model",
+    "quantize_aware",
+    "read_metadata",
     "recalibrate_batchnorm",
     "register_criterion",
     "register_rule",
     "run_tflite",
     "strip",
+    "to_tf_keras",
 ]

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Callable
 
@@ -23,10 +24,7 @@ def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool
       ExportError: `path` exists and `overwrite` is false, its folder is missing, or the disk refuses the write.
     """
     path = pathlib.Path(path)
-    if not path.parent.is_dir():
-        raise ExportError(
-            f"The folder {path.parent} of {path.name} does not exist.", "An existing folder.", "Create it first."
-        )
+    _need_parent(path)
     if path.exists() and (path.is_dir() or not overwrite):
         kind = "a folder" if path.is_dir() else "a file"
         raise ExportError(
@@ -48,6 +46,52 @@ def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def write_folder_by_rename(path, write: Callable[[pathlib.Path], None], mark: str, overwrite: bool = True):
+    """Lets `write` fill a temporary folder beside `path`, then renames it.
+
+    Args:
+      path: where the folder shall appear.
+      write: called with the temporary folder, which is there and empty.
+      mark: a file by which a folder of this kind is known; no other folder is ever replaced.
+      overwrite: whether an existing folder of this kind may be replaced.
+
+    Returns:
+      `path` as a `pathlib.Path`.
+
+    Raises:
+      ExportError: `path` exists and may not be replaced, its parent is missing, or the disk refuses the write.
+    """
+    path = pathlib.Path(path)
+    _need_parent(path)
+    if path.exists() and not (overwrite and (path / mark).is_file()):
+        what = f", without the {mark} of such a folder" if overwrite else ""
+        raise ExportError(f"{path} is already there{what}.", "A new folder.", "Choose another, or remove it first.")
+    work = pathlib.Path(tempfile.mkdtemp(prefix=".", dir=path.parent))
+    new, old = work / "new", work / "old"
+    try:
+        new.mkdir()
+        write(new)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise ExportError(
+            f"{path} could not be written: {error}.", "A writable disk with room.", "Free room, or choose another."
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return path
+
+
+def _need_parent(path: pathlib.Path) -> None:
+    if not path.parent.is_dir():
+        raise ExportError(
+            f"The folder {path.parent} of {path.name} does not exist.", "An existing folder.", "Create it first."
+        )
 
 
 def current_umask() -> int:

@@ -53,7 +53,8 @@ LEVELS = {
     "kprune.plots": 10,
     "kprune.distributed": 10,
     "kprune.export": 10,
-    "kprune.quantization": 10,
+    "kprune.quantization": 11,
+    "kprune.timings": 10,
     "kprune.benchmark": 11,
     "kprune.compat": 10,
     "kprune": 12,
@@ -82,6 +83,7 @@ ARGUMENTS = {
     "kprune.callbacks.similarity.SimilarityPruning.__init__": 8,
     "kprune.iterate.prune_iteratively": 11,
     "kprune.search.find_target": 10,
+    "kprune.export.tflite.export_tflite": 9,
 }
 
 # Character classes keep these patterns from matching this file.

@@ -1,11 +1,14 @@
 """Timing and running TFLite files."""
 
+import json
+import sys
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from kprune import benchmark
+import kprune
 from kprune.benchmark import benchmark_tflite, run_tflite
 from kprune.errors import ModelError, OptionError
 from kprune.export import export_tflite
@@ -33,7 +36,7 @@ def integer_file(nets, tmp_path_factory):
     """A file that takes and gives int8, as other tools write them."""
     import tensorflow as tf
 
-    from kprune.export._litert import quiet
+    from kprune.export._runtime import quiet
 
     with quiet():
         converter = tf.lite.TFLiteConverter.from_keras_model(nets[0])
@@ -72,7 +75,8 @@ def test_files_take_turns(monkeypatch):
         def invoke(self):
             order.append(self.path)
 
-    monkeypatch.setattr(benchmark, "open_tflite", lambda path, threads: Fake(path))
+    module = sys.modules["kprune.benchmark"]  # the package's attribute of this name is the function
+    monkeypatch.setattr(module, "open_tflite", lambda path, threads: Fake(path))
     timings = benchmark_tflite("a", "b", warmup=1, runs=3)
     assert order == ["a", "b"] * 4 and [timing.path for timing in timings] == ["a", "b"]
 
@@ -146,3 +150,55 @@ def test_an_input_of_free_size_cannot_be_timed(tmp_path):
     path = export_tflite(model, tmp_path / "free.tflite", check_data=np.ones((1, 8, 8, 3))).path
     with pytest.raises(OptionError, match="no random sample"):
         benchmark_tflite(path)
+
+
+@pytest.fixture(scope="module")
+def together(nets, files):
+    """A small file, a large one and the small model in memory, timed together."""
+    return kprune.benchmark(files[0], files[1], nets[0], data=IMAGES, runs=15, warmup=3)
+
+
+def test_models_of_several_kinds_are_timed_with_their_memory(together, files):
+    assert [timing.kind for timing in together] == ["tflite", "tflite", "keras"] and len(together) == 3
+    assert together[1].median_ms > 2 * together[0].median_ms
+    assert together[1].size_bytes == files[1].stat().st_size
+    memory = [timing.memory_bytes for timing in together]
+    if None not in memory:
+        assert memory[1] > together[1].size_bytes / 2 and memory[1] > memory[0]
+
+
+def test_ratios_are_those_of_the_rounds_and_carry_their_spread(together):
+    ratio = together.speedup(0, reference=1)
+    rounds = np.array(together[1].samples_ms) / np.array(together[0].samples_ms)
+    assert ratio.median == pytest.approx(np.median(rounds)) and ratio.p10 <= ratio.median <= ratio.p90
+    assert together.speedup(0).median == 1.0 and " to " in str(ratio)
+
+
+def test_the_table_and_the_json_hold_every_model(together, files):
+    text, facts = str(together), json.loads(json.dumps(together.to_json()))
+    assert str(files[1]) in text and "threads: 1" in text and len(text.splitlines()) == 5
+    assert len(facts["models"]) == 3 and facts["machine"]["cores"] and facts["models"][1]["speedup"]["p90"] > 0
+
+
+@pytest.mark.parametrize(
+    "models, options, words",
+    [
+        ([], {}, "no model"),
+        (["missing.onnx"], {}, "There is no file"),
+        (["net.tflite"], {"batch_size": 0}, "batch_size is 0"),
+        (["net.tflite"], {"threads": 0}, "threads is 0"),
+    ],
+)
+def test_wrong_calls_are_refused_before_anything_starts(models, options, words):
+    with pytest.raises(OptionError, match=words):
+        kprune.benchmark(*models, **options)
+
+
+def test_a_broken_file_and_unlike_inputs_are_named(files, tmp_path):
+    (tmp_path / "broken.tflite").write_text("no model")
+    with pytest.raises(ModelError, match="broken.tflite could not be opened"):
+        kprune.benchmark(tmp_path / "broken.tflite")
+    inputs = keras.Input((4,))
+    other = export_tflite(keras.Model(inputs, inputs + 1), tmp_path / "other.tflite").path
+    with pytest.raises(OptionError, match="Models with the same inputs"):
+        kprune.benchmark(files[0], other)

@@ -16,14 +16,19 @@ OUTPUT = flags.DEFINE_string("output", None, "The TFLite file to write.", requir
 QUANTIZE = flags.DEFINE_enum(
     "quantize",
     "none",
-    ["none", "float16", "dynamic", "int8"],
-    "none: float32. float16: half the size. dynamic: 8-bit weights. int8: 8 bits throughout, with representative data.",
+    ["none", "float16", "dynamic", "int8", "int16x8"],
+    "none: float32. float16: half the size. dynamic: 8-bit weights. int8: 8 bits throughout, with representative data. "
+    "int16x8: activations of 16 bits.",
 )
+IO_DTYPE = flags.DEFINE_enum(
+    "io_dtype", "float32", ["float32", "int8", "uint8", "int16"], "What a file of int8 or int16x8 takes and gives."
+)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Samples per run; default: those of the model.", lower_bound=1)
 REPRESENTATIVE_DATA = flags.DEFINE_string(
     "representative_data",
     None,
     "Typical inputs, a few hundred, as .npy, or as .npz whose keys are the names of the model's inputs. "
-    "int8 learns the ranges from them; the file is checked on them.",
+    "int8 and int16x8 learn the ranges from them; the file is checked on them.",
 )
 REPRESENTATIVE_KEY = flags.DEFINE_string("representative_key", None, "The one array of an .npz file to use.")
 OVERWRITE = flags.DEFINE_bool("overwrite", True, "Replace an existing file.")
@@ -40,6 +45,8 @@ def main(_) -> None:
         _cli.load_model(MODEL.value),
         OUTPUT.value,
         quantize=None if QUANTIZE.value == "none" else QUANTIZE.value,
+        io_dtype=IO_DTYPE.value,
+        batch_size=BATCH_SIZE.value,
         representative_data=None if data is None else _cli.load_arrays(data, key),
         overwrite=OVERWRITE.value,
     )

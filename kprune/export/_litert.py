@@ -1,43 +1,16 @@
 """Opens and runs TFLite files with the runtime that is installed."""
 
-import contextlib
-import logging
-import os
 import pathlib
 import re
-import sys
-import warnings
 
 import numpy as np
 
 from kprune.errors import ModelError, OptionError
-from kprune.export._samples import InputSpec, Samples, map_batches
+from kprune.export._runtime import SIGNATURE, Runtime, check_threads, quiet
+from kprune.export._samples import InputSpec, Samples
 
 
-@contextlib.contextmanager
-def quiet():
-    """Keeps warnings, INFO logs and what native libraries write to stderr off the screen. Errors still raise."""
-    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
-    levels = [logger.level for logger in loggers]
-    if sys.stderr is not None:
-        sys.stderr.flush()
-    stderr, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 2)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(sink)
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-class LiteModel:
+class LiteModel(Runtime):
     """An open TFLite file. Tensors go by the names of the file's signature.
 
     Attributes:
@@ -76,48 +49,70 @@ class LiteModel:
         get = self._interpreter.get_tensor
         return {name: _dequantized(get(detail["index"]), detail) for name, detail in self._outs.items()}
 
-    def run(self, samples: Samples) -> Samples:
-        """Runs the file on all samples, `batch` at a time, and gives the outputs of all of them."""
-        return map_batches(self._run_once, samples, self.batch)
 
-    def _run_once(self, samples: Samples) -> Samples:
-        self.feed(samples)
-        self.invoke()
-        return self.fetch()
+class SignatureModel(Runtime):
+    """One signature of a TFLite file that has several. Attributes as those of `LiteModel`."""
+
+    def __init__(self, interpreter, key: str):
+        self._interpreter = interpreter  # the runner does not keep it alive
+        self._runner, self._fed, self._results = interpreter.get_signature_runner(key), {}, {}
+        self._ins, outs = self._runner.get_input_details(), self._runner.get_output_details()
+        self._outs = {name: outs[name] for name in sorted(outs, key=_output_order)}
+        self.inputs = [_input_spec(name, detail) for name, detail in self._ins.items()]
+        self.outputs = list(self._outs)
+        self.batch = max([1, *(int(detail["shape_signature"][0]) for detail in self._ins.values())])
+
+    def feed(self, samples: Samples) -> None:
+        self._fed = {name: _quantized(samples[name], detail) for name, detail in self._ins.items()}
+
+    def invoke(self) -> None:
+        self._results = self._runner(**self._fed)
+
+    def fetch(self) -> Samples:
+        return {name: _dequantized(self._results[name], detail) for name, detail in self._outs.items()}
 
 
-def open_tflite(path, threads: int = 1) -> LiteModel:
+def open_tflite(path, threads: int = 1, signature: str | None = None) -> Runtime:
     """Opens a TFLite file, ready to run.
 
     Args:
       path: the file.
       threads: CPU threads that one run may use.
+      signature: which of several signatures to run. Default: "serving_default", or the only one.
 
     Returns:
       The open file.
 
     Raises:
-      OptionError: there is no such file, or `threads` is below 1.
+      OptionError: there is no such file or signature, or `threads` is below 1.
       ModelError: the file is no TFLite model, or holds operations that the runtime does not know.
     """
     path = pathlib.Path(path)
-    if not isinstance(threads, int) or threads < 1:
-        raise OptionError(f"threads is {threads!r}.", "A whole number from 1.", "Pass threads=1.")
+    check_threads(threads)
     if not path.is_file():
         raise OptionError(f"There is no file {path}.", "A .tflite file.", "Check the path, or export the model first.")
     try:
         with quiet():
             interpreter = _interpreter_class()(model_path=str(path), num_threads=threads)
-            model = LiteModel(interpreter)
-            if not any(None in spec.shape for spec in model.inputs):
-                interpreter.allocate_tensors()
-            return model
+            keys = list(interpreter.get_signature_list())
+            if signature in (None, *keys):
+                return _open(interpreter, keys, signature)
     except (ValueError, RuntimeError) as error:
         raise ModelError(
             f"{path} could not be opened: {' '.join(str(error).split()).rstrip('.')}.",
             "A whole TFLite file of built-in operations.",
             "Export the model again with kprune.export_tflite.",
         ) from error
+    raise OptionError(f"{path} has no signature {signature!r}.", f"One of {keys}.", "Name one of these.")
+
+
+def _open(interpreter, keys: list[str], signature: str | None) -> Runtime:
+    if len(keys) > 1:
+        return SignatureModel(interpreter, signature or (SIGNATURE if SIGNATURE in keys else keys[0]))
+    model = LiteModel(interpreter)
+    if not any(None in spec.shape for spec in model.inputs):
+        interpreter.allocate_tensors()
+    return model
 
 
 def _interpreter_class():

@@ -10,8 +10,9 @@ from keras import layers
 
 from kprune.benchmark import run_tflite
 from kprune.errors import ExportError, ModelError, OptionError
-from kprune.export import export_tflite, tflite
+from kprune.export import export_tflite
 from kprune.export._litert import open_tflite
+from kprune.export._source import Source
 
 MODES = (None, "float16", "dynamic", "int8")
 RNG = np.random.default_rng(0)
@@ -249,9 +250,9 @@ def test_an_operation_that_tflite_lacks_is_named_and_leaves_no_file(tmp_path):
 
 
 def test_a_float32_file_that_differs_leaves_no_file(net, tmp_path, monkeypatch):
-    reference = tflite._keras_outputs
+    reference = Source.outputs
     monkeypatch.setattr(
-        tflite, "_keras_outputs", lambda *args: {name: 1.01 * array for name, array in reference(*args).items()}
+        Source, "outputs", lambda *args: {name: 1.01 * array for name, array in reference(*args).items()}
     )
     with pytest.raises(ExportError, match="differs by 0.0099"):
         export_tflite(net, tmp_path / "net.tflite")

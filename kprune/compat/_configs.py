@@ -1,0 +1,118 @@
+"""Layer configs between Keras 3 and tf_keras: which keys the other side knows, and what means something else there."""
+
+import importlib
+import inspect
+
+from kprune.errors import ModelError
+
+# Keys that change nothing of what a layer computes, wherever the other side lacks them.
+HARMLESS = {"quantization_config", "input_axes", "output_axes", "registered_name", "build_config", "shared_object_id"}
+HARMLESS |= {"batch_input_shape", "use_legacy_config", "implementation", "time_major", "jit_compile", "seed"}
+# tf_keras keeps these of the plain convolution in separable and depthwise ones, which do not use them.
+HARMLESS |= {"kernel_initializer", "kernel_regularizer", "kernel_constraint"}
+# Layers that the applications of both sides define for themselves, and where.
+APPLICATION_LAYERS = {
+    "CustomScaleLayer": "inception_resnet_v2",
+    "LayerScale": "convnext",
+    "StochasticDepth": "convnext",
+}
+# {class: {name in tf_keras: name in Keras 3}}.
+RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}
+# Activations that both sides have under one name and that compute the same; `hard_sigmoid` does not.
+COMMON_ACTIVATIONS = frozenset(
+    ("linear", "relu", "relu6", "sigmoid", "tanh", "softmax", "softplus", "softsign", "elu", "selu", "gelu", "mish")
+    + ("leaky_relu", "exponential", "log_softmax", "swish", "silu")
+)
+
+
+def application_layer(kind: str, package: str) -> type | None:
+    """A class that the applications of `keras` or `tf_keras` define for themselves, or None."""
+    if kind not in APPLICATION_LAYERS:
+        return None
+    return getattr(importlib.import_module(f"{package}.src.applications.{APPLICATION_LAYERS[kind]}"), kind, None)
+
+
+def accepted_arguments(cls: type) -> set[str]:
+    """The names that the constructor of a layer takes, those of its bases included where it passes them on."""
+    names = set()
+    for base in cls.__mro__:
+        constructor = base.__dict__.get("__init__")
+        if constructor is None:
+            continue
+        parameters = inspect.signature(constructor).parameters.values()
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names | {"name", "trainable", "dtype"}
+
+
+def fitted(config: dict, cls: type, layer_name: str, side: str) -> dict:
+    """The config without the keys that `cls` does not know.
+
+    Raises:
+      ModelError: such a key has a value that changes what the layer computes.
+    """
+    known = accepted_arguments(cls)
+    lost = {key: value for key, value in config.items() if key not in known and value and key not in HARMLESS}
+    # One group is what a layer without groups has.
+    lost = {key: value for key, value in lost.items() if not (key == "groups" and value == 1)}
+    if lost:
+        raise ModelError(
+            f"The {cls.__name__} '{layer_name}' has {lost}, which {side} does not know.",
+            f"A layer that {side} can compute.",
+            "Replace the layer before translating.",
+        )
+    return {key: value for key, value in config.items() if key in known}
+
+
+def plain(value):
+    """A config without dtype policies and the `module` and `registered_name` of nested objects."""
+    if isinstance(value, dict) and "class_name" in value:
+        if value["class_name"] == "DTypePolicy":
+            return value["config"]["name"]
+        inner = {key: plain(entry) for key, entry in value.get("config", {}).items() if key not in HARMLESS}
+        return {"class_name": value["class_name"], "config": inner}
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list) else value
+
+
+def renamed(config: dict, class_name: str, to_keras3: bool) -> dict:
+    """The config with the names of the other side."""
+    names = RENAMED.get(class_name, {})
+    names = names if to_keras3 else {new: old for old, new in names.items()}
+    return {names.get(key, key): value for key, value in config.items()}
+
+
+def copy_weights(source, target) -> None:
+    """Gives a layer the weights of its twin.
+
+    Raises:
+      ModelError: the layers have other weights.
+    """
+    arrays = source.get_weights()
+    shapes = [tuple(array.shape) for array in arrays], [tuple(weight.shape) for weight in target.weights]
+    if shapes[0] != shapes[1]:
+        raise ModelError(
+            f"'{source.name}' ({type(source).__name__}) has weights of shape {shapes[0]}, its twin {shapes[1]}.",
+            "Equal weights on both sides.",
+            "Replace the layer before translating.",
+        )
+    if arrays:
+        target.set_weights(arrays)
+
+
+class UniqueNames:
+    """Names for layers: valid on both sides, each given once."""
+
+    def __init__(self):
+        self._given: set[str] = set()
+
+    def __call__(self, name: str) -> str:
+        base = name = name.replace("/", "_").replace(".", "_")
+        count = 0
+        while name in self._given:
+            count += 1
+            name = f"{base}_{count}"
+        self._given.add(name)
+        return name

@@ -1,0 +1,159 @@
+"""A Keras 3 model as a tf_keras model."""
+
+import importlib
+import importlib.util
+
+import keras
+
+from kprune import _keras
+from kprune.compat import _configs, _operation
+from kprune.errors import ModelError
+
+# Bare operations on tensors alone that tf_keras has a layer for: {operation: (layer, its options)}.
+MERGES = {"Add": "Add", "Subtract": "Subtract", "Multiply": "Multiply", "Maximum": "Maximum", "Minimum": "Minimum"}
+ACTIVATIONS = {"Relu": ("ReLU", {}), "Relu6": ("ReLU", {"max_value": 6.0})}
+ACTIVATIONS |= {
+    name: ("Activation", {"activation": function})
+    for name, function in (("Sigmoid", "sigmoid"), ("Silu", "swish"), ("Tanh", "tanh"))
+}
+
+
+def to_tf_keras(model: keras.Model):
+    """Translates a Keras 3 model into a tf_keras model of the same layers and weights.
+
+    Operations that tf_keras has no layer for, such as slices and paddings within the graph, become a layer that
+    computes the Keras 3 operation itself; so loading such a model again needs `import kprune.compat` first.
+
+    Args:
+      model: a functional or sequential model, on the TensorFlow backend. It does not change.
+
+    Returns:
+      A functional tf_keras model with the same layer names, not compiled; nested models stay nested.
+
+    Raises:
+      ModelError: tf_keras is not installed, the backend is another, the model has no graph, or a layer has no twin.
+
+    Example:
+      >>> old = kprune.to_tf_keras(small); old.save("small.h5")
+    """
+    need_tf_keras()
+    need_tensorflow()
+    return Translation().model(model)
+
+
+def need_tensorflow() -> None:
+    """Refuses backends other than that of tf_keras."""
+    if keras.backend.backend() != "tensorflow":
+        raise ModelError(
+            f"The Keras backend is {keras.backend.backend()}.",
+            "The TensorFlow backend, on which tf_keras runs.",
+            "Start Python with KERAS_BACKEND=tensorflow.",
+        )
+
+
+def need_tf_keras() -> None:
+    """Refuses to go on where tf_keras is not installed."""
+    if importlib.util.find_spec("tf_keras") is None:
+        raise ModelError("tf_keras is not installed.", "tf_keras (Keras 2).", "pip install 'kprune[qat]'")
+
+
+class Translation:
+    """Twins by the id of the operation, so that shared layers stay shared.
+
+    Args:
+      flat: whether nested models become part of the outer one.
+      activations: those that a layer may keep; others follow it as a layer of their own.
+    """
+
+    def __init__(self, flat: bool = False, activations: frozenset = _configs.COMMON_ACTIVATIONS):
+        self._flat, self._activations = flat, activations
+        self._tf_keras = importlib.import_module("tf_keras")
+        self._twins: dict[int, object] = {}
+        self._name = _configs.UniqueNames()
+
+    def model(self, model: keras.Model):
+        function = _keras.functional(model)
+        layers, inputs = self._tf_keras.layers, []
+        for tensor in function.inputs:
+            name = self._name(tensor.name)
+            inputs.append(layers.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=name))
+        for node in _keras.nodes(function):  # layers keep their names, operations take what is left
+            if _keras.is_layer(node.operation) and not _keras.is_model(node.operation):
+                self._twin(_keras.transparent(node.operation))
+        outputs = _keras.run(function, inputs, self._apply)
+        structure = keras.tree.pack_sequence_as(function._inputs_struct, inputs)
+        return self._tf_keras.Model(structure, outputs, name=model.name)
+
+    def _apply(self, node, args: tuple, kwargs: dict):
+        operation = _keras.transparent(node.operation)
+        kwargs = {key: value for key, value in kwargs.items() if key not in ("training", "mask") or value is not None}
+        if _keras.is_model(operation) and self._flat:
+            tensors = [x for x in keras.tree.flatten((args, kwargs)) if self._is_tensor(x)]
+            return _keras.run(_keras.functional(operation), tensors, self._apply)
+        if _keras.is_model(operation):
+            if id(operation) not in self._twins:
+                self._twins[id(operation)] = Translation().model(operation)
+            return self._twins[id(operation)](*args, **kwargs)
+        if not _keras.is_layer(operation):
+            return self._bare(operation, args, kwargs)
+        twin, activation = self._twin(operation)
+        if twin is None:
+            return self._as_operation(operation, args, kwargs)
+        outputs = twin(*args, **kwargs)
+        if twin.get_weights() or operation.weights:
+            _configs.copy_weights(operation, twin)
+        return outputs if activation is None else self._as_operation(activation, (outputs,), {})
+
+    def _twin(self, operation) -> tuple:
+        """The twin of a layer, or None, and an activation that is to follow it, or None."""
+        if id(operation) not in self._twins:
+            self._twins[id(operation)] = self._make_twin(operation)
+        return self._twins[id(operation)]
+
+    def _make_twin(self, operation) -> tuple:
+        config, activation = _configs.plain(operation.get_config()), None
+        kind = type(operation).__name__
+        cls = getattr(self._tf_keras.layers, kind, None) or _configs.application_layer(kind, "tf_keras")
+        if not type(operation).__module__.startswith("keras."):
+            cls = None
+        function = config.get("activation")
+        portable = function is None or function in self._activations
+        if cls is None or (type(operation) is keras.layers.Activation and not portable):
+            if operation.weights:
+                raise ModelError(
+                    f"tf_keras has no layer '{type(operation).__name__}' ('{operation.name}').",
+                    "Layers that both Keras 3 and tf_keras have.",
+                    "Replace the layer before translating.",
+                )
+            return None, None
+        if not portable:
+            activation = keras.layers.Activation(operation.activation, name=f"{operation.name}_activation")
+            config["activation"] = "linear"
+        config = _configs.renamed(config, cls.__name__, to_keras3=False)
+        config = _configs.fitted(config, cls, operation.name, "tf_keras") | {"name": self._name(operation.name)}
+        try:
+            return cls.from_config(config), activation
+        except (TypeError, ValueError, KeyError) as error:
+            raise ModelError(
+                f"'{operation.name}' ({type(operation).__name__}) cannot be made in tf_keras: {error}",
+                "A layer whose config tf_keras understands.",
+                "Replace the layer, its initializers or its constraints before translating.",
+            ) from error
+
+    def _bare(self, operation, args: tuple, kwargs: dict):
+        kind, layers = type(operation).__name__, self._tf_keras.layers
+        ranks = {len(value.shape) if self._is_tensor(value) else None for value in args}
+        if kind in MERGES and len(args) == 2 and None not in ranks and len(ranks) == 1:
+            return getattr(layers, MERGES[kind])(name=self._name(operation.name))(list(args))
+        if kind in ACTIVATIONS and len(args) == 1:
+            layer, options = ACTIVATIONS[kind]
+            return getattr(layers, layer)(**options, name=self._name(operation.name))(args[0])
+        return self._as_operation(operation, args, kwargs)
+
+    def _as_operation(self, operation, args: tuple, kwargs: dict):
+        config, tensors = _operation.describe(operation, args, kwargs, self._is_tensor)
+        layer = _operation.layer_class()(**config, name=self._name(operation.name))
+        return layer(tensors if len(tensors) > 1 else tensors[0])
+
+    def _is_tensor(self, value) -> bool:
+        return self._tf_keras.backend.is_keras_tensor(value) if hasattr(value, "shape") else False

@@ -1,0 +1,98 @@
+"""How close a file is to the Keras model that it was made from."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from kprune.errors import ExportError
+from kprune.export._runtime import quiet
+from kprune.export._samples import Samples
+from kprune.export._source import Source
+
+FLOAT32_TOLERANCE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """A file that was written, and how close it is to its Keras model.
+
+    Attributes:
+      path: the file, or the folder of a SavedModel.
+      kind: what it is, in words.
+      size_bytes: its size.
+      error: the largest absolute difference to the Keras model's output, divided by the largest absolute Keras output;
+        of several outputs the worst. None where the file could not be run here.
+      agreement: the share of samples whose largest output along the last axis is the Keras model's, 0..1; of several
+        outputs the worst; None where no output has a last axis longer than 1, or the file could not be run here.
+      samples: the number of samples that were compared.
+    """
+
+    path: pathlib.Path
+    kind: str
+    size_bytes: int
+    error: float | None
+    agreement: float | None
+    samples: int
+
+    def __str__(self) -> str:
+        first = f"{self.path}: {self.kind}, {self.size_bytes / 1000:.1f} kB\n"
+        if self.error is None:
+            return f"{first}not compared with the Keras model: its runtime is not installed here"
+        agreement = "" if self.agreement is None else f", same class for {self.agreement:.1%}"
+        return (
+            f"{first}against the Keras model on {self.samples} samples: "
+            f"largest difference {self.error:.2g} of the largest output{agreement}"
+        )
+
+
+def compare(source: Source, open_runtime, check: Samples, kind: str, exact: bool) -> tuple:
+    """The worst error and agreement over all outputs of a file.
+
+    Args:
+      source: the model.
+      open_runtime: opens the file, without arguments.
+      check: the samples to run both on.
+      kind: what the file is, for messages.
+      exact: whether a difference of more than 0.001 of the largest output is an error.
+
+    Raises:
+      ModelError: the model gives NaN or infinity.
+      ExportError: the file does not run, lacks an output, or is out of bounds.
+    """
+    with quiet():
+        wanted = source.outputs(check)
+        try:
+            got = open_runtime().run(source.renamed(check))
+        except (ValueError, RuntimeError) as error:
+            raise ExportError(
+                f"The {kind} of {source.name} does not run: {reason(error)}.",
+                "A file that the installed runtime can run.",
+                "Replace the operation that the reason names, or update the runtime.",
+            ) from error
+    error = max(_relative_error(got[name], wanted[name]) for name in wanted)
+    agreements = [
+        float(np.mean(got[name].argmax(-1) == wanted[name].argmax(-1)))
+        for name in wanted
+        if wanted[name].ndim > 1 and wanted[name].shape[-1] > 1
+    ]
+    if not error <= (FLOAT32_TOLERANCE if exact else np.finfo("float64").max):
+        raise ExportError(
+            f"The {kind} of {source.name} differs by {error:.2g} of the largest output.",
+            f"At most {FLOAT32_TOLERANCE:g}." if exact else "Finite outputs.",
+            "Pass real inputs as check_data; if they differ too, export parts of the model to find the one at fault.",
+        )
+    return error, min(agreements, default=None)
+
+
+def reason(error: Exception) -> str:
+    """What a converter or runtime says, in its first line."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(" .")
+
+
+def _relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
+    got, wanted = got.astype("float64"), wanted.astype("float64")
+    if got.shape != wanted.shape:
+        return float("inf")
+    return float(np.abs(got - wanted).max() / (np.abs(wanted).max() or 1.0))

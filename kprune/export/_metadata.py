@@ -1,0 +1,76 @@
+"""What a file was made from, written into it, and read back."""
+
+import json
+import pathlib
+
+from kprune.errors import ModelError
+from kprune.export._runtime import kind_of
+
+KEY = "kprune"
+SAVED_MODEL_FILE = pathlib.Path("assets.extra") / "kprune.json"
+
+
+def read_metadata(path) -> dict:
+    """What a file that kprune wrote was made from.
+
+    Args:
+      path: a TFLite or ONNX file, or the folder of a SavedModel.
+
+    Returns:
+      The name of the model, its parameters, a hash of its weights, inputs, how it was quantized, and the versions of
+      what wrote it.
+
+    Raises:
+      OptionError: there is no such file.
+      ModelError: the file has no such metadata.
+
+    Example:
+      >>> kprune.read_metadata("small.tflite")["params"]
+      127010
+    """
+    text = {"tflite": _read_tflite, "onnx": _read_onnx, "saved_model": _read_saved_model}.get(
+        kind_of(path), lambda _: None
+    )(pathlib.Path(path))
+    if text is None:
+        raise ModelError(f"{path} has no metadata of kprune.", "A file that kprune wrote.", "Export the model again.")
+    return json.loads(text)
+
+
+def with_metadata(content: bytes, facts: dict) -> bytes:
+    """The bytes of a TFLite file with `facts` among its metadata."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(content)
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = list(dump(facts).encode())
+    entry.name, entry.buffer = KEY, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def dump(facts: dict) -> str:
+    return json.dumps(facts, sort_keys=True)
+
+
+def _read_tflite(path: pathlib.Path) -> str | None:
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(path))
+    for entry in model.metadata or []:
+        if entry.name in (KEY, KEY.encode()):
+            return bytes(model.buffers[entry.buffer].data).decode()
+    return None
+
+
+def _read_onnx(path: pathlib.Path) -> str | None:
+    import onnx
+
+    found = {entry.key: entry.value for entry in onnx.load(str(path), load_external_data=False).metadata_props}
+    return found.get(KEY)
+
+
+def _read_saved_model(path: pathlib.Path) -> str | None:
+    file = path / SAVED_MODEL_FILE
+    return file.read_text(encoding="utf-8") if file.is_file() else None
