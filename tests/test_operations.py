@@ -48,7 +48,7 @@ ROWS = {
     "both halves of a stride": lambda x: halves(stem(x)),
     "a single channel": lambda x: with_its_last(stem(x)),
     "a new axis": lambda x: ops.max(stem(x)[:, :, None, :, :], axis=2),
-    "a gathered order": lambda x: ops.take(stem(x), [7, 1, 1, 4, 0], axis=-1),
+    "a gathered order": lambda x: ops.take(stem(x), [7, 1, 1, 4, 0, 2, 6, 3, 5], axis=-1),
     "shuffle": lambda x: shuffle(stem(x, 12)),
     "mean of places": lambda x: mean_of_places(stem(x)),
     "spatial attention": lambda x: spatial_attention(stem(x)),
