@@ -51,6 +51,7 @@ def prune_iteratively(
     data=None,
     repair=True,
     limits=None,
+    strict=False,
     directory=None,
     verbose=True,
 ) -> PruningRun:
@@ -74,6 +75,7 @@ def prune_iteratively(
       rounds: in how many even steps to go to the target, with any criterion. None, for similarity alone: as the paper
         does, each round takes all that is redundant, so that the method itself says how much that is.
       limits: `kprune.Limits`, or None; `max_rate` is of the filters that `model` has.
+      strict: whether a layer that stops channels (a barrier) is an error.
       directory: a folder for the state of the run and the model of each round (`round_01.keras`, ...). A run that was
         killed goes on from its last whole round when it is called again with the same arguments.
       verbose: whether to print a line per round.
@@ -94,7 +96,7 @@ def prune_iteratively(
     """
     criterion = with_data(criterion, data, again=True)
     check_options(fit, criterion, rounds)
-    start = Start.of(model, target_flops, target_params, limits)
+    start = Start.of(model, (target_flops, target_params), limits, strict)
     settings = {
         "target": {start.budget.kind: start.budget.target},
         "criterion": {"name": criterion.name, **criterion.get_config()},
@@ -135,11 +137,11 @@ class Start:
     widths: dict[str, int] = field(repr=False)
 
     @classmethod
-    def of(cls, model, target_flops, target_params, limits) -> "Start":
+    def of(cls, model, targets: tuple, limits, strict: bool) -> "Start":
         """Traces the model and checks that the target can be reached."""
         graph = trace(model)
-        refuse_barriers(graph, strict=False)
-        budget = make_budget(CostModel(graph), target_flops, target_params)
+        refuse_barriers(graph, strict)
+        budget = make_budget(CostModel(graph), *targets)
         require_reachable(budget, bind(limits, graph))
         return cls(graph, budget, limits, {w.path: w.shape[w.writes] for w in graph.writers})
 

@@ -61,6 +61,7 @@ def find_target(
     data=None,
     repair=True,
     limits=None,
+    strict=False,
     tolerance=0.02,
     directory=None,
     verbose=True,
@@ -75,7 +76,7 @@ def find_target(
       accept: called with a pruned model, compiled as `model` is; it may fine-tune it in place, then says whether it is
         good enough: True or False.
       budget: "flops" or "params": what the target is a share of.
-      criterion, data, repair, limits: see `prune_model`; data are read for every network.
+      criterion, data, repair, limits, strict: see `prune_model`; data are read for every network.
       tolerance: the search ends when the largest share accepted and the smallest refused are this close, 0..1.
       directory: a folder for what was tried (`search.json`) and the models accepted (`accepted_0.475000.keras`). A
         search that was killed goes on when it is called again with the same arguments, and tries nothing twice.
@@ -98,7 +99,9 @@ def find_target(
       >>> found.target, kprune.model_cost(found.model).flops
     """
     check_options(accept, budget, tolerance)
-    pruner = Pruner.of(model, budget, with_data(criterion, data, again=True), limits, data if repair else None)
+    criterion, graph = with_data(criterion, data, again=True), trace(model)
+    refuse_barriers(graph, strict)
+    pruner = Pruner.of(graph, budget, criterion, limits, data if repair else None)
     settings = {
         "budget": budget,
         "criterion": {"name": pruner.criterion.name, **pruner.criterion.get_config()},
@@ -145,9 +148,7 @@ class Pruner:
     data: object = field(repr=False)
 
     @classmethod
-    def of(cls, model, kind: str, criterion: Criterion, limits, data) -> "Pruner":
-        graph = trace(model)
-        refuse_barriers(graph, strict=False)
+    def of(cls, graph: Graph, kind: str, criterion: Criterion, limits, data) -> "Pruner":
         cost, bounds = CostModel(graph), bind(limits, graph)
         targets = (SMALLEST, None) if kind == "flops" else (None, SMALLEST)
         reachable = require_reachable(make_budget(cost, *targets), bounds)

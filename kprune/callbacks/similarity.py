@@ -22,6 +22,7 @@ class SimilarityPruning(PruningCallback):
       every_epochs: how many epochs lie between two rounds.
       until_epoch: after how many epochs the target is reached; None: two thirds of those of this `fit`.
       limits: `kprune.Limits`, or None.
+      strict: whether a layer that stops channels (a barrier) is an error.
       **options: further options of `kprune.criteria.Similarity`: metric, fold_bn, guard, coupling.
 
     Attributes:
@@ -49,6 +50,7 @@ class SimilarityPruning(PruningCallback):
         every_epochs=1,
         until_epoch=None,
         limits=None,
+        strict=False,
         **options,
     ):
         if "compensate" in options:
@@ -58,7 +60,7 @@ class SimilarityPruning(PruningCallback):
                 "Leave it out, or use kprune.prune_model.",
             )
         criterion = Similarity(alpha, ratio, **options)
-        super().__init__(criterion, EpochSchedule(start_epoch, every_epochs, until_epoch), limits)
+        super().__init__(criterion, EpochSchedule(start_epoch, every_epochs, until_epoch), limits, strict)
         self.targets = (target_flops, target_params)
         self._ratio = criterion.ratio
 
