@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import keras
 
-from kprune.api import apply_to_graph, choose, refuse_barriers, with_data
+from kprune.api import apply_to_graph, check_graph, choose, with_data
 from kprune.cost import CostModel
 from kprune.criteria import Criterion, Similarity
 from kprune.errors import OptionError
@@ -94,7 +94,7 @@ def prune_iteratively(
       >>> run = kprune.prune_iteratively(model, fit, target_flops=0.6, directory="runs/resnet56")
       >>> run.record.history["val_accuracy"], run.record.history["pruned_flops"]
     """
-    criterion = with_data(criterion, data, again=True)
+    criterion = with_data(criterion, data, repair, again=True)
     check_options(fit, criterion, rounds)
     start = Start.of(model, (target_flops, target_params), limits, strict)
     settings = {
@@ -140,7 +140,7 @@ class Start:
     def of(cls, model, targets: tuple, limits, strict: bool) -> "Start":
         """Traces the model and checks that the target can be reached."""
         graph = trace(model)
-        refuse_barriers(graph, strict)
+        check_graph(graph, strict)
         budget = make_budget(CostModel(graph), *targets)
         require_reachable(budget, bind(limits, graph))
         return cls(graph, budget, limits, {w.path: w.shape[w.writes] for w in graph.writers})

@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune.api import refuse_barriers, with_data
+from kprune.api import check_graph, with_data
 from kprune.calibration import merge_factors
 from kprune.cost import CostModel
 from kprune.criteria import Criterion, Similarity
 from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight, trace
+from kprune.options import check_share
 from kprune.plan import Plan, make_plan
-from kprune.selection import Bounds, Comparison, Limits, bind, check_rate, matching
+from kprune.selection import Bounds, Comparison, Limits, bind, matching
 
 
 def plan_rates(model, rates: dict, *, criterion=None, data=None, limits: Limits | None = None, strict=False) -> Plan:
@@ -43,7 +44,7 @@ def plan_rates(model, rates: dict, *, criterion=None, data=None, limits: Limits 
       >>> small = kprune.apply_plan(model, plan)
     """
     criterion, graph = with_data(criterion, data), trace(model)
-    refuse_barriers(graph, strict)
+    check_graph(graph, strict)
     bounds = bind(limits, graph)
     shares = rates_by_layer(graph, bounds, rates)
     keep = remove_shares(graph, bounds, shares, removal_order(graph, criterion))
@@ -70,7 +71,7 @@ def rates_by_layer(graph: Graph, bounds: Bounds, rates: dict) -> dict[str, float
     for name, rate in rates.items():
         if not isinstance(name, str):
             raise OptionError(f"rates names {name!r}.", "The name of a layer, or a pattern.", "Pass layer.name.")
-        check_rate(f"The rate of '{name}'", rate)
+        check_share(f"The rate of '{name}'", rate)
         paths = matching(graph, [name], "rates")
         exact = name in paths or name in {path.rpartition("/")[2] for path in paths}
         able = paths & removable

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from kprune.api import apply_to_graph, choose, refuse_barriers, with_data
+from kprune.api import apply_to_graph, check_graph, choose, with_data
 from kprune.cost import CostModel
 from kprune.criteria import Criterion
 from kprune.errors import OptionError, TargetError
 from kprune.graph import Graph, trace
+from kprune.options import is_number
 from kprune.plan import Plan
 from kprune.resume import RunFolder, fingerprint
 from kprune.selection import Bounds, Budget, bind, make_budget, require_reachable
@@ -99,8 +100,8 @@ def find_target(
       >>> found.target, kprune.model_cost(found.model).flops
     """
     check_options(accept, budget, tolerance)
-    criterion, graph = with_data(criterion, data, again=True), trace(model)
-    refuse_barriers(graph, strict)
+    criterion, graph = with_data(criterion, data, repair, again=True), trace(model)
+    check_graph(graph, strict)
     pruner = Pruner.of(graph, budget, criterion, limits, data if repair else None)
     settings = {
         "budget": budget,
@@ -122,7 +123,7 @@ def check_options(accept, budget, tolerance):
         )
     if budget not in WORDS:
         raise OptionError(f"budget is {budget!r}.", "'flops' or 'params'.", "Choose one of them.")
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance < 1:
+    if not is_number(tolerance) or not 0 < tolerance < 1:
         raise OptionError(f"tolerance is {tolerance!r}.", "A share, 0..1.", "Pass 0.02.")
 
 

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "kprune"
 LEVELS = {
     "kprune.errors": -1,
     "kprune.files": 0,
+    "kprune.options": 0,
     "kprune.progress": 0,
     "kprune.registry": 0,
     "kprune.schedules": 0,

@@ -5,7 +5,7 @@ import logging
 import keras
 
 from kprune import _keras
-from kprune.api import refuse_barriers
+from kprune.api import check_graph
 from kprune.cost import CostModel
 from kprune.criteria import Criterion
 from kprune.graph import trace
@@ -45,7 +45,7 @@ class PruningCallback(keras.callbacks.Callback):
         if self._graph is None or self._graph.model is not self.model:
             self._graph = trace(self.model)
             self._masks = TrainingMasks(self._graph)
-        refuse_barriers(self._graph, self.strict)
+        check_graph(self._graph, self.strict)
         self._cost = CostModel(self._graph)
         self._bounds = bind(self.limits, self._graph)
         self._budget = self._make_budget()

@@ -59,6 +59,11 @@ class SimilarityPruning(PruningCallback):
                 "metric, fold_bn, guard or coupling.",
                 "Leave it out, or use kprune.prune_model.",
             )
+        unknown = sorted(options.keys() - set(Similarity.options))
+        if unknown:
+            raise OptionError(
+                f"There is no option {', '.join(unknown)}.", f"Of {Similarity.options}.", "Check the spelling."
+            )
         criterion = Similarity(alpha, ratio, **options)
         super().__init__(criterion, EpochSchedule(start_epoch, every_epochs, until_epoch), limits, strict)
         self.targets = (target_flops, target_params)

@@ -2,7 +2,7 @@
 
 from kprune.selection.budget import Budget, ChannelCount, make_budget, require_reachable
 from kprune.selection.choose import select
-from kprune.selection.limits import Bounds, Limits, bind, check_rate, matching
+from kprune.selection.limits import Bounds, Limits, bind, matching
 from kprune.selection.ranking import select_by_score
 from kprune.selection.removal import Removal
 from kprune.selection.similarity import Comparison, Round, next_ratio, select_by_similarity, select_in_one_round
@@ -16,7 +16,6 @@ __all__ = [
     "Removal",
     "Round",
     "bind",
-    "check_rate",
     "make_budget",
     "matching",
     "next_ratio",

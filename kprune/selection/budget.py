@@ -6,6 +6,7 @@ import numpy as np
 
 from kprune.cost import CostModel, require_known
 from kprune.errors import OptionError, TargetError
+from kprune.options import is_number
 from kprune.selection.limits import Bounds
 
 
@@ -86,7 +87,7 @@ def make_budget(cost: CostModel, target_flops: float | None, target_params: floa
             f"{given} of target_flops and target_params is given.", "One of them.", "Pass target_flops=0.5."
         )
     kind, target = ("flops", target_flops) if target_params is None else ("params", target_params)
-    if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target < 1:
+    if not is_number(target) or not 0 < target < 1:
         raise OptionError(
             f"target_{kind} is {target!r}.", "The share to remove, between 0 and 1.", "Pass 0.5 to remove half."
         )

@@ -8,6 +8,7 @@ import numpy as np
 
 from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight
+from kprune.options import check_share, is_whole
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class Limits:
     def __post_init__(self):
         for name in ("min_channels", "round_to"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            if not is_whole(value, 1):
                 raise OptionError(f"{name} is {value!r}.", "A whole number of at least 1.", f"Pass {name}=8.")
         if self.max_rate is not None:
-            check_rate("max_rate", self.max_rate)
+            check_share("max_rate", self.max_rate)
         for name in ("include", "exclude"):
             check_names(name, getattr(self, name))
 
@@ -55,16 +56,6 @@ class Limits:
     def step(self, weight: SlicedWeight) -> int:
         """What the number of filters that a layer keeps is a multiple of."""
         return int(self.round_to)
-
-
-def check_rate(option: str, value):
-    """Refuses what is no share.
-
-    Raises:
-      OptionError: it is no number, or not in 0..1.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
-        raise OptionError(f"{option} is {value!r}.", "A share, 0..1.", "Pass 0.7 for 70 %.")
 
 
 def check_names(option: str, given):
