@@ -34,7 +34,8 @@ def plan_pruning(
       strict: whether a layer that stops channels (a barrier) is an error.
 
     Returns:
-      A `Plan` that removes a share in `[target, target + 0.01]`, or the closest above it that the channel sets allow.
+      A `Plan` that removes a share in `[target, target + 0.01]`, or the closest above it that the channel
+        sets and the widths of `limits` allow.
 
     Raises:
       OptionError: a wrong target, criterion or limit.
