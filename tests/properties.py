@@ -87,7 +87,7 @@ def check(model, target, criterion, tolerance=1e-5):
 
 def check_limits(model, target, criterion):
     """Widths are multiples of what was asked for, and the target is met, or the search space says that it cannot be."""
-    limits = kprune.Limits(round_to=2 + int(7 * target) % 4, max_rate=0.9)
+    limits = kprune.Limits(round_to=1 + int(7 * target) % 4, max_rate=0.9)
     reachable = kprune.search_space(model, limits).reachable_flops
     for share in {min(target, reachable), reachable} - {0.0}:
         plan = kprune.plan_pruning(model, share, criterion=criterion, limits=limits)

@@ -151,6 +151,26 @@ def test_rounding_agrees_where_streams_of_two_widths_share_channels():
     assert keep[narrow].sum() % 2 == 0 and keep[wide].sum() % 2 == 0 and (~keep).sum() < 2
 
 
+def test_a_criterion_that_leads_into_a_corner_still_meets_what_is_reachable():
+    """ "a" writes channels 0 to 3 of the sum and "b" 2 to 5: one in the middle would do for both, and l1 takes these
+    first; then each has to keep one of its own.
+    """
+    inputs = keras.Input((8, 8, 3))
+    a, b = conv(inputs, 4, "a"), conv(inputs, 4, "b")
+    before, after = ([[0, 0]] * 3 + [pair] for pair in ([2, 0], [0, 2]))
+    model = randomize(keras.Model(inputs, conv(keras.ops.pad(a, after) + keras.ops.pad(b, before), 6, "c")))
+    for name, middle in (("a", slice(2, 4)), ("b", slice(0, 2))):
+        kernel, bias = model.get_layer(name).get_weights()
+        kernel[..., middle] *= 1e-3
+        model.get_layer(name).set_weights([kernel, bias])
+    criterion = kprune.criteria.L1(ranking="global")
+    widths = kept(kprune.plan_pruning(model, 0.4, criterion=criterion))
+    assert widths["a"] == widths["b"] == 2  # the middle is gone, which meets 40 %
+    reachable = kprune.search_space(model).reachable_flops
+    widths = kept(kprune.plan_pruning(model, reachable, criterion=criterion))
+    assert widths["a"] == widths["b"] == 1
+
+
 def test_iterative_pruning_rounds_in_every_round(staged):
     shapes = []
 
