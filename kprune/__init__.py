@@ -22,10 +22,12 @@ from kprune.iterate import PruningRun, prune_iteratively
 from kprune.masking import MaskedLayer
 from kprune.plan import Plan
 from kprune.quantization import quantize_aware
+from kprune.rates import plan_rates
 from kprune.record import PruningRecord
 from kprune.rules import Rule, register_rule
 from kprune.search import Evaluation, TargetSearch, find_target
 from kprune.selection import Limits
+from kprune.space import LayerSpace, SearchSpace, search_space
 from kprune.timings import Benchmark, Ratio, Timing
 
 __version__ = "0.1.0"
@@ -41,6 +43,7 @@ __all__ = [
     "ExportError",
     "GradualPruning",
     "KpruneError",
+    "LayerSpace",
     "Limits",
     "MaskedLayer",
     "ModelError",
@@ -51,6 +54,7 @@ __all__ = [
     "PruningRun",
     "Ratio",
     "Rule",
+    "SearchSpace",
     "SimilarityPruning",
     "TFLiteExport",
     "TargetError",
@@ -69,6 +73,7 @@ __all__ = [
     "load_keras2",
     "model_cost",
     "plan_pruning",
+    "plan_rates",
     "prune_iteratively",
     "prune_model",
     "quantize_aware",
@@ -77,6 +82,7 @@ __all__ = [
     "register_criterion",
     "register_rule",
     "run_tflite",
+    "search_space",
     "strip",
     "to_tf_keras",
 ]

@@ -5,6 +5,8 @@ import keras
 from kprune.calibration import handed_on, merge_factors
 from kprune.cost import CostModel
 from kprune.criteria import Criterion, get_criterion, inform
+from kprune.criteria.base import require_finite_weight
+from kprune.data import require_rereadable
 from kprune.errors import ModelError, OptionError
 from kprune.graph import Graph, trace
 from kprune.plan import Plan, make_plan
@@ -32,7 +34,8 @@ def plan_pruning(
       strict: whether a layer that stops channels (a barrier) is an error.
 
     Returns:
-      A `Plan` that removes a share in `[target, target + 0.01]`, or the closest above it that the channel sets allow.
+      A `Plan` that removes a share in `[target, target + 0.01]`, or the closest above it that the channel
+        sets and the widths of `limits` allow.
 
     Raises:
       OptionError: a wrong target, criterion or limit.
@@ -47,17 +50,29 @@ def plan_pruning(
     return plan_graph(trace(model), target_flops, target_params, criterion, limits, strict)
 
 
-def with_data(criterion, data, again: bool = False) -> Criterion:
-    """A criterion, or its name, as an object that has the data it needs; `again` where they are read once more."""
+def with_data(criterion, data, repair: bool = False, again: bool = False) -> Criterion:
+    """A criterion, or its name, as an object that has the data it needs.
+
+    Args:
+      criterion, data: as the user gave them.
+      repair: whether the data are read for a repair as well.
+      again: whether all of this is done more than once.
+
+    Raises:
+      OptionError: it needs data and there are none, or they can be read only once and that is not enough.
+    """
     if criterion is None:
         criterion = "similarity" if data is None else "reconstruction_error"
-    return inform(get_criterion(criterion), data, keras.config.is_interactive_logging_enabled(), again)
+    if repair and again:
+        require_rereadable(data)
+    verbose = keras.config.is_interactive_logging_enabled()
+    return inform(get_criterion(criterion), data, verbose, repair or again)
 
 
 def plan_graph(graph: Graph, target_flops, target_params, criterion, limits, strict: bool) -> Plan:
     """`plan_pruning` on a model already traced."""
     criterion = get_criterion(criterion)
-    refuse_barriers(graph, strict)
+    check_graph(graph, strict)
     cost = CostModel(graph)
     budget = make_budget(cost, target_flops, target_params)
     bounds = bind(limits, graph)
@@ -85,6 +100,17 @@ def choose(criterion: Criterion, budget: Budget, bounds: Bounds, how=select) -> 
         rounds=[vars(entry) for entry in rounds],
         merges=merges,
     )
+
+
+def check_graph(graph: Graph, strict: bool):
+    """Refuses a model whose weights say nothing, and, with `strict`, one with barriers.
+
+    Raises:
+      ModelError: a weight is NaN or infinite, or there are barriers.
+    """
+    refuse_barriers(graph, strict)
+    for weight in graph.weights:
+        require_finite_weight(weight, weight.value())
 
 
 def refuse_barriers(graph: Graph, strict: bool):
@@ -174,7 +200,7 @@ def prune_model(
       >>> small.fit(x_train, y_train, epochs=10)
     """
     check_mode(mode)
-    criterion, graph = with_data(criterion, data, again=repair), trace(model)
+    criterion, graph = with_data(criterion, data, repair), trace(model)
     plan = plan_graph(graph, target_flops, target_params, criterion, limits, strict)
     return apply_to_graph(graph, plan, mode, data if repair else None)
 

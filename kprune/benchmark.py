@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import tempfile
 import time
@@ -155,6 +156,10 @@ def _check_count(name: str, value, least: int) -> None:
 def _on_disk(model, folder: pathlib.Path) -> tuple:
     """The name and the path of a model; one in memory is saved."""
     if not isinstance(model, keras.Model):
+        if not isinstance(model, (str, os.PathLike)):
+            raise OptionError(
+                f"A {type(model).__name__} was given to be timed.", "A Keras model, or the path of one.", "Pass a path."
+            )
         return str(model), pathlib.Path(model)
     folder.mkdir()
     model.save(folder / "model.keras")

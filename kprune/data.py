@@ -73,6 +73,34 @@ def take(data, count: int) -> tuple[np.ndarray, ...]:
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
+def require_rereadable(data):
+    """Refuses data that are gone once they were read.
+
+    Raises:
+      OptionError: data are an iterator, such as a generator.
+    """
+    if hasattr(data, "__next__"):
+        raise OptionError(
+            f"data is a {type(data).__name__}, which can be read only once.",
+            "Data that can be read again: by the criterion in every round, and for the repair.",
+            "Pass arrays, a tf.data.Dataset, a PyDataset, a DataLoader or a list of batches.",
+        )
+
+
+def require_finite(who: str, arrays):
+    """Checks that numbers are numbers; an activation may hide NaN on its way from the data to the outputs.
+
+    Raises:
+      OptionError: some are NaN or infinity.
+    """
+    if not all(np.isfinite(x).all() for x in arrays if x.dtype.kind == "f"):
+        raise OptionError(
+            f"{who} NaN or infinity.",
+            "Finite images, and weights for which the model computes finite numbers.",
+            "Look for NaN in the data, and scale the images as in training.",
+        )
+
+
 def check_inputs(model, arrays: tuple[np.ndarray, ...]):
     """Refuses images that the model cannot take.
 
@@ -122,7 +150,7 @@ def _items(data, batch_size: int) -> Iterator:
         for start in range(0, sizes.pop() if sizes else 0, batch_size):
             part = slice(start, start + batch_size)
             yield keras.tree.map_structure(lambda x, part=part: None if x is None else x[part], data)
-    elif hasattr(data, "__iter__"):
+    elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):
         from_torch = type(data).__module__.startswith("torch")  # whose loaders give (x, y) as a list
         yield from (tuple(item) if from_torch and isinstance(item, list) else item for item in data)
     else:
@@ -135,4 +163,11 @@ def _items(data, batch_size: int) -> Iterator:
 
 def _batch(item) -> Batch:
     x, y = (item[0], item[1] if len(item) > 1 else None) if isinstance(item, tuple) else (item, None)
-    return Batch(*(tuple(_keras.to_numpy(a) for a in keras.tree.flatten(part) if a is not None) for part in (x, y)))
+    batch = Batch(*(tuple(_keras.to_numpy(a) for a in keras.tree.flatten(part) if a is not None) for part in (x, y)))
+    for array in (*batch.inputs, *batch.targets):
+        if not array.ndim or array.dtype.kind in "OSU":
+            shown = f"an array of {array.dtype}" if array.ndim else repr(array.item())
+            raise OptionError(
+                f"data holds {shown}.", "Arrays of numbers, the examples along the first axis.", "Pass images."
+            )
+    return batch

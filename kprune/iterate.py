@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import keras
 
-from kprune.api import apply_to_graph, choose, refuse_barriers, with_data
+from kprune.api import apply_to_graph, check_graph, choose, with_data
 from kprune.cost import CostModel
 from kprune.criteria import Criterion, Similarity
 from kprune.errors import OptionError
@@ -51,6 +51,7 @@ def prune_iteratively(
     data=None,
     repair=True,
     limits=None,
+    strict=False,
     directory=None,
     verbose=True,
 ) -> PruningRun:
@@ -74,6 +75,7 @@ def prune_iteratively(
       rounds: in how many even steps to go to the target, with any criterion. None, for similarity alone: as the paper
         does, each round takes all that is redundant, so that the method itself says how much that is.
       limits: `kprune.Limits`, or None; `max_rate` is of the filters that `model` has.
+      strict: whether a layer that stops channels (a barrier) is an error.
       directory: a folder for the state of the run and the model of each round (`round_01.keras`, ...). A run that was
         killed goes on from its last whole round when it is called again with the same arguments.
       verbose: whether to print a line per round.
@@ -92,9 +94,9 @@ def prune_iteratively(
       >>> run = kprune.prune_iteratively(model, fit, target_flops=0.6, directory="runs/resnet56")
       >>> run.record.history["val_accuracy"], run.record.history["pruned_flops"]
     """
-    criterion = with_data(criterion, data, again=True)
+    criterion = with_data(criterion, data, repair, again=True)
     check_options(fit, criterion, rounds)
-    start = Start.of(model, target_flops, target_params, limits)
+    start = Start.of(model, (target_flops, target_params), limits, strict)
     settings = {
         "target": {start.budget.kind: start.budget.target},
         "criterion": {"name": criterion.name, **criterion.get_config()},
@@ -135,11 +137,11 @@ class Start:
     widths: dict[str, int] = field(repr=False)
 
     @classmethod
-    def of(cls, model, target_flops, target_params, limits) -> "Start":
+    def of(cls, model, targets: tuple, limits, strict: bool) -> "Start":
         """Traces the model and checks that the target can be reached."""
         graph = trace(model)
-        refuse_barriers(graph, strict=False)
-        budget = make_budget(CostModel(graph), target_flops, target_params)
+        check_graph(graph, strict)
+        budget = make_budget(CostModel(graph), *targets)
         require_reachable(budget, bind(limits, graph))
         return cls(graph, budget, limits, {w.path: w.shape[w.writes] for w in graph.writers})
 

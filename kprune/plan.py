@@ -196,6 +196,23 @@ def check_layers(plan: Plan, graph: Graph):
                 "At least one index, rising, each below the number of filters.",
                 "Mend the entry, or make a new plan.",
             )
+        check_merges(entry)
+
+
+def check_merges(entry: LayerPlan):
+    """Checks that what a layer hands on goes from removed filters to kept ones.
+
+    Raises:
+      PlanError: it does not.
+    """
+    kept = set(entry.keep)
+    for removed, heir, factor in entry.merge:
+        if removed in kept or not 0 <= removed < entry.filters or heir not in kept or not np.isfinite(factor):
+            raise PlanError(
+                f"The plan hands filter {removed} of '{entry.path}' on to filter {heir}, by the factor {factor}.",
+                "A removed filter, a kept one, and a finite factor.",
+                "Mend the entry, or make a new plan.",
+            )
 
 
 def check_decision(plan: Plan, graph: Graph, keep: np.ndarray):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 
+from kprune.errors import OptionError
 from kprune.files import write_by_rename
 from kprune.plan import Plan
 
@@ -73,15 +74,26 @@ class Report:
         return f"# Pruning report\n\n{self.table()}{plan}\n"
 
     def to_json(self) -> str:
+        """All of it as JSON.
+
+        Raises:
+          OptionError: the history holds what JSON cannot.
+        """
         rows = [vars(row) for row in self.rows]
         plan = None if self.plan is None else json.loads(self.plan.to_json())
-        return json.dumps({"rows": rows, "history": self.history, "plan": plan}, indent=1) + "\n"
+        try:
+            return json.dumps({"rows": rows, "history": self.history, "plan": plan}, indent=1) + "\n"
+        except (TypeError, ValueError) as error:
+            raise OptionError(
+                f"The report holds what JSON cannot: {error}.", "Numbers, texts, lists and dicts.", "Convert it first."
+            ) from error
 
     def save(self, path):
         """Writes Markdown, or JSON where the name ends so.
 
         Raises:
           ExportError: the file cannot be written.
+          OptionError: see `to_json`.
         """
         text = self.to_json() if str(path).endswith(".json") else self.markdown()
         return write_by_rename(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from kprune.api import apply_to_graph, choose, refuse_barriers, with_data
+from kprune.api import apply_to_graph, check_graph, choose, with_data
 from kprune.cost import CostModel
 from kprune.criteria import Criterion
 from kprune.errors import OptionError, TargetError
 from kprune.graph import Graph, trace
+from kprune.options import is_number
 from kprune.plan import Plan
 from kprune.resume import RunFolder, fingerprint
 from kprune.selection import Bounds, Budget, bind, make_budget, require_reachable
@@ -61,6 +62,7 @@ def find_target(
     data=None,
     repair=True,
     limits=None,
+    strict=False,
     tolerance=0.02,
     directory=None,
     verbose=True,
@@ -75,7 +77,7 @@ def find_target(
       accept: called with a pruned model, compiled as `model` is; it may fine-tune it in place, then says whether it is
         good enough: True or False.
       budget: "flops" or "params": what the target is a share of.
-      criterion, data, repair, limits: see `prune_model`; data are read for every network.
+      criterion, data, repair, limits, strict: see `prune_model`; data are read for every network.
       tolerance: the search ends when the largest share accepted and the smallest refused are this close, 0..1.
       directory: a folder for what was tried (`search.json`) and the models accepted (`accepted_0.475000.keras`). A
         search that was killed goes on when it is called again with the same arguments, and tries nothing twice.
@@ -98,7 +100,9 @@ def find_target(
       >>> found.target, kprune.model_cost(found.model).flops
     """
     check_options(accept, budget, tolerance)
-    pruner = Pruner.of(model, budget, with_data(criterion, data, again=True), limits, data if repair else None)
+    criterion, graph = with_data(criterion, data, repair, again=True), trace(model)
+    check_graph(graph, strict)
+    pruner = Pruner.of(graph, budget, criterion, limits, data if repair else None)
     settings = {
         "budget": budget,
         "criterion": {"name": pruner.criterion.name, **pruner.criterion.get_config()},
@@ -119,7 +123,7 @@ def check_options(accept, budget, tolerance):
         )
     if budget not in WORDS:
         raise OptionError(f"budget is {budget!r}.", "'flops' or 'params'.", "Choose one of them.")
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance < 1:
+    if not is_number(tolerance) or not 0 < tolerance < 1:
         raise OptionError(f"tolerance is {tolerance!r}.", "A share, 0..1.", "Pass 0.02.")
 
 
@@ -145,9 +149,7 @@ class Pruner:
     data: object = field(repr=False)
 
     @classmethod
-    def of(cls, model, kind: str, criterion: Criterion, limits, data) -> "Pruner":
-        graph = trace(model)
-        refuse_barriers(graph, strict=False)
+    def of(cls, graph: Graph, kind: str, criterion: Criterion, limits, data) -> "Pruner":
         cost, bounds = CostModel(graph), bind(limits, graph)
         targets = (SMALLEST, None) if kind == "flops" else (None, SMALLEST)
         reachable = require_reachable(make_budget(cost, *targets), bounds)

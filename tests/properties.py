@@ -81,7 +81,19 @@ def check(model, target, criterion, tolerance=1e-5):
     assert_equal(expected, outputs(kprune.strip(soft), images), tolerance)
     assert_equal(expected, outputs(saved_and_loaded(hard), images), tolerance)
     check_twice(hard, images, target, tolerance)
+    check_limits(model, target, criterion)
     assert_equal(before, outputs(model, images), 0.0)
+
+
+def check_limits(model, target, criterion):
+    """Widths are multiples of what was asked for, and the target is met, or the search space says that it cannot be."""
+    limits = kprune.Limits(round_to=1 + int(7 * target) % 4, max_rate=0.9)
+    reachable = kprune.search_space(model, limits).reachable_flops
+    for share in {min(target, reachable), reachable} - {0.0}:
+        plan = kprune.plan_pruning(model, share, criterion=criterion, limits=limits)
+        assert plan.flops[1] <= (1 - share) * plan.flops[0] * (1 + 1e-9)
+        widths = [(len(entry.keep), entry.filters) for entry in plan.layers]
+        assert all(kept == all_ or (kept % limits.round_to == 0 and kept >= 0.1 * all_) for kept, all_ in widths)
 
 
 def check_twice(small, images, target, tolerance):

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "kprune"
 LEVELS = {
     "kprune.errors": -1,
     "kprune.files": 0,
+    "kprune.options": 0,
     "kprune.progress": 0,
     "kprune.registry": 0,
     "kprune.schedules": 0,
@@ -49,6 +50,8 @@ LEVELS = {
     "kprune.callbacks": 9,
     "kprune.iterate": 9,
     "kprune.search": 9,
+    "kprune.rates": 9,
+    "kprune.space": 9,
     "kprune.report": 10,
     "kprune.plots": 10,
     "kprune.distributed": 10,
@@ -79,10 +82,10 @@ MAX_ARGUMENTS = 7
 # Public functions whose options are the interface: {module.function: arguments, self not counted}.
 ARGUMENTS = {
     "kprune.api.prune_model": 9,
-    "kprune.callbacks.gradual.GradualPruning.__init__": 9,
-    "kprune.callbacks.similarity.SimilarityPruning.__init__": 8,
-    "kprune.iterate.prune_iteratively": 11,
-    "kprune.search.find_target": 10,
+    "kprune.callbacks.gradual.GradualPruning.__init__": 10,
+    "kprune.callbacks.similarity.SimilarityPruning.__init__": 9,
+    "kprune.iterate.prune_iteratively": 12,
+    "kprune.search.find_target": 11,
     "kprune.export.tflite.export_tflite": 9,
 }
 

@@ -5,7 +5,7 @@ import logging
 import keras
 
 from kprune import _keras
-from kprune.api import refuse_barriers
+from kprune.api import check_graph
 from kprune.cost import CostModel
 from kprune.criteria import Criterion
 from kprune.graph import trace
@@ -30,11 +30,12 @@ class PruningCallback(keras.callbacks.Callback):
       criterion: for the plan's record, and for the subclass.
       schedule: when rounds are due.
       limits: `kprune.Limits`, or None.
+      strict: whether a layer that stops channels (a barrier) is an error.
     """
 
-    def __init__(self, criterion: Criterion, schedule: EpochSchedule, limits):
+    def __init__(self, criterion: Criterion, schedule: EpochSchedule, limits, strict: bool = False):
         super().__init__()
-        self.criterion, self.schedule, self.limits = criterion, schedule, limits
+        self.criterion, self.schedule, self.limits, self.strict = criterion, schedule, limits, strict
         self.rounds: list[Round] = []
         self.record = PruningRecord()
         self._graph = self._keep = None
@@ -44,7 +45,7 @@ class PruningCallback(keras.callbacks.Callback):
         if self._graph is None or self._graph.model is not self.model:
             self._graph = trace(self.model)
             self._masks = TrainingMasks(self._graph)
-        refuse_barriers(self._graph, strict=False)
+        check_graph(self._graph, self.strict)
         self._cost = CostModel(self._graph)
         self._bounds = bind(self.limits, self._graph)
         self._budget = self._make_budget()

@@ -36,6 +36,7 @@ class GradualPruning(PruningCallback):
         anew, all of the target at once. Only the last round masks, and only from then on is anything pruned in the
         logs and in `plan`.
       limits: `kprune.Limits`, or None.
+      strict: whether a layer that stops channels (a barrier) is an error.
 
     Attributes:
       plan: the `Plan` of what is masked in the weights now; None before training.
@@ -65,6 +66,7 @@ class GradualPruning(PruningCallback):
         data=None,
         regrow=False,
         limits=None,
+        strict=False,
     ):
         criterion = get_criterion(criterion)
         check_criterion(criterion, data)
@@ -76,7 +78,7 @@ class GradualPruning(PruningCallback):
                 "until_epoch of at least every_epochs.",
                 "Prune more often or end later.",
             )
-        super().__init__(criterion, replace(schedule, start_epoch=every_epochs - 1), limits)
+        super().__init__(criterion, replace(schedule, start_epoch=every_epochs - 1), limits, strict)
         self.targets, self.channels_per_round = (target_flops, target_params), channels_per_round
         self.data, self.regrow = data, regrow
 

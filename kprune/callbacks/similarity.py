@@ -1,12 +1,10 @@
 """Algorithm 1 of Wu 2023 between epochs."""
 
-import numpy as np
-
 from kprune.callbacks.base import PruningCallback
 from kprune.criteria import Similarity
 from kprune.errors import OptionError
 from kprune.schedules import EpochSchedule, expected_share
-from kprune.selection import Budget, Comparison, Round, make_budget, remove_until, require_reachable, trim
+from kprune.selection import Budget, Comparison, Removal, Round, make_budget, require_reachable
 
 
 class SimilarityPruning(PruningCallback):
@@ -24,6 +22,7 @@ class SimilarityPruning(PruningCallback):
       every_epochs: how many epochs lie between two rounds.
       until_epoch: after how many epochs the target is reached; None: two thirds of those of this `fit`.
       limits: `kprune.Limits`, or None.
+      strict: whether a layer that stops channels (a barrier) is an error.
       **options: further options of `kprune.criteria.Similarity`: metric, fold_bn, guard, coupling.
 
     Attributes:
@@ -51,6 +50,7 @@ class SimilarityPruning(PruningCallback):
         every_epochs=1,
         until_epoch=None,
         limits=None,
+        strict=False,
         **options,
     ):
         if "compensate" in options:
@@ -59,8 +59,13 @@ class SimilarityPruning(PruningCallback):
                 "metric, fold_bn, guard or coupling.",
                 "Leave it out, or use kprune.prune_model.",
             )
+        unknown = sorted(options.keys() - set(Similarity.options))
+        if unknown:
+            raise OptionError(
+                f"There is no option {', '.join(unknown)}.", f"Of {Similarity.options}.", "Check the spelling."
+            )
         criterion = Similarity(alpha, ratio, **options)
-        super().__init__(criterion, EpochSchedule(start_epoch, every_epochs, until_epoch), limits)
+        super().__init__(criterion, EpochSchedule(start_epoch, every_epochs, until_epoch), limits, strict)
         self.targets = (target_flops, target_params)
         self._ratio = criterion.ratio
 
@@ -74,16 +79,15 @@ class SimilarityPruning(PruningCallback):
     def _round(self, place: int, count: int):
         """Removes what is redundant, and more by a relaxed ratio where the schedule is behind."""
         due = expected_share(self._budget.target, place, count)
-        keep, removed = self._keep, []
+        removal = Removal(self._budget, self._bounds, self._keep)
         self._comparison.look_again()
         while True:
-            order, self._ratio, relaxed = self._comparison.candidates(keep, self._bounds, self._ratio)
-            keep, went = remove_until(self._budget, keep, order)
-            removed.append(went)
-            self.rounds.append(Round(self._budget.removed(keep), len(went), self._ratio, relaxed))
-            if self._budget.removed(keep) >= min(due, self._budget.target) - 1e-12:
+            order, self._ratio, relaxed = self._comparison.candidates(removal.keep, self._bounds, self._ratio)
+            went = removal.take(order)
+            keep = removal.decision()
+            self.rounds.append(Round(self._budget.removed(keep), went, self._ratio, relaxed))
+            if self._budget.removed(keep) >= min(due, self._budget.target) - 1e-12 or removal.stuck:
                 break
             self._ratio *= 0.9
-        if self._budget.met(keep):
-            keep = trim(self._budget, keep, np.concatenate(removed))
-        self._mask(keep)
+        last = self._budget.met(keep) or (removal.stuck and place == count)
+        self._mask(removal.finish() if last else keep)

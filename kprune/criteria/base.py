@@ -108,6 +108,20 @@ def filter_matrix(weight: SlicedWeight, keep: np.ndarray) -> np.ndarray:
     return slice_matrix(weight, weight.writes, keep)
 
 
+def require_finite_weight(weight: SlicedWeight, value: np.ndarray):
+    """Checks that a weight is made of numbers.
+
+    Raises:
+      ModelError: some are NaN or infinite.
+    """
+    if not np.isfinite(value).all():
+        raise ModelError(
+            f"The {weight.name} of '{weight.path}' holds NaN or infinity.",
+            "Finite weights.",
+            "Load weights from before the training diverged.",
+        )
+
+
 def slice_matrix(
     weight: SlicedWeight, axis: int, keep: np.ndarray, others: np.ndarray | None = None, dtype=np.float64
 ) -> np.ndarray:
@@ -121,12 +135,7 @@ def slice_matrix(
       dtype: of the result.
     """
     value = weight.value()
-    if not np.isfinite(value).all():
-        raise ModelError(
-            f"The {weight.name} of '{weight.path}' holds NaN or infinity.",
-            "Finite weights.",
-            "Load weights from before the training diverged.",
-        )
+    require_finite_weight(weight, value)
     for index, sets in enumerate(weight.axes):
         if sets is not None:
             mask = (keep if index == axis or others is None else others)[sets]

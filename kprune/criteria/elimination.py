@@ -9,7 +9,7 @@ import numpy as np
 
 from kprune import _keras
 from kprune.cost import CostModel
-from kprune.data import check_inputs, take
+from kprune.data import check_inputs, require_finite, take
 from kprune.execution import execute
 from kprune.graph import Graph, SlicedWeight
 from kprune.linear import LinearMap, Places, choose_places, linear_map
@@ -81,13 +81,14 @@ def images_for(graph: Graph, data) -> tuple[np.ndarray, ...]:
     """As many images as are used, one array per input of the model.
 
     Raises:
-      OptionError: they are not of the model's shape.
+      OptionError: they are not of the model's shape, or hold NaN.
     """
     cost = CostModel(graph)
     each = 2 * cost.activation_bytes(cost.everything())
     count = IMAGES if np.isnan(each) else int(np.clip(MEMORY // max(each, 1), 16, IMAGES))
     images = take(data, count)
     check_inputs(graph.model, images)
+    require_finite("data hold", images)
     return images
 
 

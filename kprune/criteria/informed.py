@@ -4,6 +4,7 @@ import numpy as np
 
 from kprune.criteria.base import Criterion
 from kprune.criteria.statistics import Measure, Statistics, collect
+from kprune.data import require_rereadable
 from kprune.errors import OptionError
 from kprune.graph import Graph
 
@@ -104,10 +105,6 @@ def inform(criterion: Criterion, data, verbose=1, again: bool = False) -> Criter
         return criterion
     if data is None:
         raise missing_data(criterion)
-    if again and hasattr(data, "__next__"):
-        raise OptionError(
-            f"data is a {type(data).__name__}, which can be read only once.",
-            "Data that can be read again: by the criterion in every round, and for the repair.",
-            "Pass arrays, a tf.data.Dataset, a PyDataset, a DataLoader or a list of batches.",
-        )
+    if again:
+        require_rereadable(data)
     return Informed(criterion, data, verbose)

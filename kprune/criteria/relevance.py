@@ -9,6 +9,7 @@ from kprune.criteria.informed import DataCriterion
 from kprune.criteria.statistics import Measure, Seen, mean_over_places
 from kprune.criteria.walks import Relevance
 from kprune.errors import OptionError
+from kprune.options import is_number
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class FeatureRelevance(DataCriterion):
 
     def __init__(self, alpha: float = 2.0, beta: float = 1.0, ranking: str = "global"):
         super().__init__(ranking)
-        if not (beta >= 0 and abs(alpha - beta - 1.0) < 1e-6):
+        if not (is_number(alpha) and is_number(beta) and beta >= 0 and abs(alpha - beta - 1.0) < 1e-6):
             raise OptionError(
                 f"alpha is {alpha!r} and beta is {beta!r}.", "beta >= 0 and alpha = 1 + beta.", "Pass alpha=2, beta=1."
             )

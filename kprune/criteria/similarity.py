@@ -6,6 +6,7 @@ import numpy as np
 
 from kprune.criteria.base import Criterion, register_criterion
 from kprune.errors import OptionError
+from kprune.options import is_number
 
 BLOCK = 64  # rows that are worked on together
 
@@ -167,9 +168,9 @@ class Similarity(Criterion):
         compensate: bool = False,
         coupling: str = "graph",
     ):
-        if not (np.isfinite(alpha) and alpha >= 0):
+        if not (is_number(alpha) and np.isfinite(alpha) and alpha >= 0):
             raise OptionError(f"alpha is {alpha!r}.", "A number of at least 0.", "Useful values: 0.8 to 1.1.")
-        if not 0 < ratio <= 1:
+        if not (is_number(ratio) and 0 < ratio <= 1):
             raise OptionError(f"ratio is {ratio!r}.", "A share above 0, up to 1.", "Useful values: 0.25 to 0.4.")
         for option, value, allowed in (
             ("metric", metric, ("euclidean", "cosine")),

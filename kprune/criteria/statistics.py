@@ -12,8 +12,7 @@ from kprune import _keras
 from kprune.criteria.backward import Tape
 from kprune.criteria.observation import View, observe
 from kprune.criteria.walks import Walk, class_indices, gives_probabilities
-from kprune.data import Batch, batches_of, check_inputs
-from kprune.errors import OptionError
+from kprune.data import Batch, batches_of, check_inputs, require_finite
 from kprune.graph import Graph, SlicedWeight
 from kprune.progress import Progress
 
@@ -152,7 +151,7 @@ class Collector:
         asking = [measure for measure in self.measures if self.wants(measure)]
         walks = {measure.walk for measure in asking if measure.walk}
         tape = Tape(self.graph, batch.inputs, self.places, record=bool(walks))
-        require_finite("data hold", [x for x in batch.inputs if x.dtype.kind == "f"])
+        require_finite("data hold", batch.inputs)
         require_finite("The model computes", [_keras.to_numpy(ops.cast(y, "float32")) for y in tape.outputs])
         backs = {walk: self.walk(walk, tape, batch) for walk in walks}
         known = self.classes_of(tape.outputs, batch) if self.classified else (None, None, 0)
@@ -186,20 +185,6 @@ class Collector:
             own = self.sums[measure].setdefault(key, {})
             for name, value in measure.sums(first(seen, self.wants(measure))).items():
                 own[name] = own.get(name, 0.0) + np.asarray(value, dtype=np.float64)
-
-
-def require_finite(who: str, arrays: Sequence[np.ndarray]):
-    """Checks that numbers are numbers; an activation may hide NaN on its way from the data to the outputs.
-
-    Raises:
-      OptionError: some are NaN or infinity.
-    """
-    if not all(np.isfinite(x).all() for x in arrays):
-        raise OptionError(
-            f"{who} NaN or infinity.",
-            "Finite images, and weights for which the model computes finite numbers.",
-            "Look for NaN in the data, and scale the images as in training.",
-        )
 
 
 def channels_last(tensor, view: View):

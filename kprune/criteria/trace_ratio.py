@@ -8,6 +8,7 @@ from kprune.criteria.base import register_criterion
 from kprune.criteria.informed import DataCriterion
 from kprune.criteria.statistics import Measure, Seen, mean_over_places
 from kprune.errors import OptionError
+from kprune.options import is_number
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class TraceRatio(DataCriterion):
 
     def __init__(self, share: float = 0.5, ranking: str = "layer"):
         super().__init__(ranking)
-        if not 0 < share <= 1:
+        if not (is_number(share) and 0 < share <= 1):
             raise OptionError(f"share is {share!r}.", "A share above 0, up to 1.", "Pass 0.5.")
         self.share = float(share)
 

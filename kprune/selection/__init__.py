@@ -1,9 +1,10 @@
 """From scores, or similarities, to a decision that meets the budget and keeps the limits."""
 
-from kprune.selection.budget import Budget, ChannelCount, make_budget, remove_until, require_reachable, trim
+from kprune.selection.budget import Budget, ChannelCount, make_budget, require_reachable
 from kprune.selection.choose import select
-from kprune.selection.limits import Bounds, Limits, bind
+from kprune.selection.limits import Bounds, Limits, bind, matching
 from kprune.selection.ranking import select_by_score
+from kprune.selection.removal import Removal
 from kprune.selection.similarity import Comparison, Round, next_ratio, select_by_similarity, select_in_one_round
 
 __all__ = [
@@ -12,15 +13,15 @@ __all__ = [
     "ChannelCount",
     "Comparison",
     "Limits",
+    "Removal",
     "Round",
     "bind",
     "make_budget",
+    "matching",
     "next_ratio",
-    "remove_until",
     "require_reachable",
     "select",
     "select_by_score",
     "select_by_similarity",
     "select_in_one_round",
-    "trim",
 ]

@@ -1,4 +1,4 @@
-"""The budget: what share shall go, and how a removal stops at it."""
+"""The budget: what share shall go, and whether that much can."""
 
 from dataclasses import dataclass, field
 
@@ -6,9 +6,8 @@ import numpy as np
 
 from kprune.cost import CostModel, require_known
 from kprune.errors import OptionError, TargetError
+from kprune.options import is_number
 from kprune.selection.limits import Bounds
-
-TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,10 @@ class Budget:
     def met(self, keep: np.ndarray) -> bool:
         return self.removed(keep) >= self.target - 1e-12
 
+    def gains(self, keep: np.ndarray) -> np.ndarray:
+        """What the removal of each set alone saves."""
+        return self.cost.gains(keep, self.kind)
+
     def words(self, share: float) -> str:
         """A share in words."""
         return f"{100 * share:.2f} %"
@@ -62,6 +65,10 @@ class ChannelCount:
     def met(self, keep: np.ndarray) -> bool:
         return self.removed(keep) >= self.target
 
+    def gains(self, keep: np.ndarray) -> np.ndarray:
+        """Each set counts as one."""
+        return np.ones(len(keep))
+
     def words(self, count: int) -> str:
         """A number in words."""
         return f"{count}"
@@ -80,7 +87,7 @@ def make_budget(cost: CostModel, target_flops: float | None, target_params: floa
             f"{given} of target_flops and target_params is given.", "One of them.", "Pass target_flops=0.5."
         )
     kind, target = ("flops", target_flops) if target_params is None else ("params", target_params)
-    if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target < 1:
+    if not is_number(target) or not 0 < target < 1:
         raise OptionError(
             f"target_{kind} is {target!r}.", "The share to remove, between 0 and 1.", "Pass 0.5 to remove half."
         )
@@ -98,7 +105,7 @@ def require_reachable(budget: Budget, bounds: Bounds) -> float:
       TargetError: it is less than the target; names what is frozen.
     """
     everything = budget.cost.everything()
-    least = bounds.smallest(everything, budget.cost.gains(everything, budget.kind))
+    least = bounds.smallest(everything, budget.gains(everything))
     reachable = budget.removed(least)
     if reachable < budget.target - 1e-12:
         graph = budget.cost.graph
@@ -112,43 +119,3 @@ def require_reachable(budget: Budget, bounds: Bounds) -> float:
             reachable,
         )
     return reachable
-
-
-def remove_until(budget: Budget, keep: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Removes sets in order and stops as soon as the target is met; cost falls with each, so the place is bisected.
-
-    Returns:
-      The new decision, and the sets that went.
-    """
-
-    def after(count: int) -> np.ndarray:
-        result = keep.copy()
-        result[order[:count]] = False
-        return result
-
-    low, high = 0, len(order)
-    if budget.met(after(high)):
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if budget.met(after(middle)) else (middle + 1, high)
-    return after(high), order[:high]
-
-
-def trim(budget: Budget, keep: np.ndarray, removed: np.ndarray) -> np.ndarray:
-    """Gives back what was removed beyond the target: last removed first, whatever still leaves the target met.
-
-    Args:
-      budget: the budget, already met.
-      keep: the decision.
-      removed: sets that may be given back, in the order of their removal.
-
-    Returns:
-      A decision within `TOLERANCE` of the target, or as close above it as the sets allow.
-    """
-    keep = keep.copy()
-    for candidate in removed[::-1]:
-        if budget.removed(keep) <= budget.target + TOLERANCE:
-            break
-        keep[candidate] = True
-        keep[candidate] = budget.met(keep)
-    return keep

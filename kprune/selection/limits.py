@@ -1,4 +1,4 @@
-"""What must not go: layers left out, smallest widths, largest rates; and what could go at most."""
+"""What must not go: layers left out, smallest widths, largest rates, round widths; and what could go at most."""
 
 import fnmatch
 import math
@@ -8,6 +8,7 @@ import numpy as np
 
 from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight
+from kprune.options import check_share, is_whole
 
 
 @dataclass(frozen=True)
@@ -19,37 +20,66 @@ class Limits:
       exclude: names, shell patterns or layers that lose none.
       min_channels: the fewest filters that a layer keeps.
       max_rate: the largest share of its filters that a layer may lose, 0..1, or None.
+      round_to: a layer that loses filters keeps a multiple of this number, frozen filters counted. A layer that has no
+        such multiple at or below its number of filters loses none. The target is still met: where a layer stands
+        between two multiples it keeps the larger, and others lose more.
 
     Raises:
       OptionError: a value is out of range; a name that matches no layer is refused when the limits meet the model.
 
     Example:
       >>> kprune.Limits(exclude=["stem_*", model.get_layer("conv9")], min_channels=8, max_rate=0.7)
+      >>> kprune.Limits(round_to=8)
     """
 
     include: object = None
     exclude: object = ()
     min_channels: int = 1
     max_rate: float | None = None
+    round_to: int = 1
 
     def __post_init__(self):
-        if not isinstance(self.min_channels, int) or self.min_channels < 1:
-            raise OptionError(f"min_channels is {self.min_channels!r}.", "A whole number of at least 1.", "Pass 1.")
-        if self.max_rate is not None and not 0 <= self.max_rate <= 1:
-            raise OptionError(f"max_rate is {self.max_rate!r}.", "A share, 0..1.", "Pass 0.7 for at most 70 %.")
+        for name in ("min_channels", "round_to"):
+            value = getattr(self, name)
+            if not is_whole(value, 1):
+                raise OptionError(f"{name} is {value!r}.", "A whole number of at least 1.", f"Pass {name}=8.")
+        if self.max_rate is not None:
+            check_share("max_rate", self.max_rate)
+        for name in ("include", "exclude"):
+            check_names(name, getattr(self, name))
 
     def floor(self, filters: int) -> int:
-        """The fewest of so many filters that must stay."""
+        """The fewest of so many filters that must stay, before they are rounded."""
         by_rate = 0 if self.max_rate is None else math.ceil(filters * (1 - self.max_rate) - 1e-9)
         return min(filters, max(self.min_channels, by_rate))
+
+    def step(self, weight: SlicedWeight) -> int:
+        """What the number of filters that a layer keeps is a multiple of."""
+        return int(self.round_to)
+
+
+def check_names(option: str, given):
+    """Refuses what names no layer.
+
+    Raises:
+      OptionError: an item is neither a string nor a layer, or `include` is empty.
+    """
+    items = given if isinstance(given, (list, tuple, set, frozenset)) else [given]
+    if option == "include" and not items:
+        raise OptionError("include is empty.", "Layers that may lose filters.", "Name one, or leave include out.")
+    for item in items:
+        if given is not None and not isinstance(item, str) and not isinstance(getattr(item, "name", None), str):
+            raise OptionError(
+                f"{option} holds {item!r}.", "Names, patterns such as 'stage1_*', or layers.", "Pass layer names."
+            )
 
 
 def as_patterns(given) -> list[str]:
     """Names and patterns from a string, a layer, or a list of both."""
     if given is None:
         return []
-    items = given if isinstance(given, (list, tuple, set)) else [given]
-    return [item if isinstance(item, str) else getattr(item, "name", repr(item)) for item in items]
+    items = given if isinstance(given, (list, tuple, set, frozenset)) else [given]
+    return [item if isinstance(item, str) else item.name for item in items]
 
 
 def matching(graph: Graph, patterns: list[str], option: str) -> set[str]:
@@ -79,10 +109,12 @@ class Bounds:
     Attributes:
       removable: bool per channel set.
       layers: for each bounded layer or tensor, its sets (one entry a channel) and how many channels must stay.
+      steps: for each layer whose width is rounded, its sets and what the number that stays is a multiple of.
     """
 
     removable: np.ndarray
     layers: tuple[tuple[np.ndarray, int], ...] = field(repr=False)
+    steps: tuple[tuple[np.ndarray, int], ...] = field(repr=False, default=())
 
     def open(self, keep: np.ndarray) -> np.ndarray:
         """Which kept sets could go next, each by itself."""
@@ -108,13 +140,64 @@ class Bounds:
 
     def smallest(self, keep: np.ndarray, gains: np.ndarray) -> np.ndarray:
         """A decision from which nothing more can go, dearest sets removed first."""
-        keep = keep.copy()
+        return self.rounded(keep, self.dearest_first(keep, gains))
+
+    def dearest_first(self, keep: np.ndarray, gains: np.ndarray) -> np.ndarray:
+        """All that can go, one after the other, in the order of falling gains."""
+        keep, gone = keep.copy(), [np.zeros(0, dtype=int)]
         while True:
             free = np.flatnonzero(self.open(keep))
             going = self.admit(keep, free[np.argsort(-gains[free], kind="stable")])
             if not len(going):
-                return keep
+                return np.concatenate(gone)
+            gone.append(going)
             keep[going] = False
+
+    def rounded(self, begin: np.ndarray, gone: np.ndarray, back: np.ndarray | None = None) -> np.ndarray:
+        """A decision after removals, in which every layer keeps a multiple of its step, or loses nothing.
+
+        A layer between two multiples gets back what went last. That may widen other layers that share the channels, so
+        this is done until all agree.
+
+        Args:
+          begin: the decision before.
+          gone: the sets that went, in the order of their removal.
+          back: sets among them that are given back first, or None.
+        """
+        keep = begin.copy()
+        keep[gone] = False
+        if back is not None:
+            keep[back] = True
+        place = np.zeros(len(keep), dtype=int)
+        place[gone] = np.arange(len(gone))
+        todo = self.steps
+        while todo:
+            returned = [(sets, missing_to_step(sets, step, keep, begin, place)) for sets, step in todo]
+            todo = ()
+            for _, missing in returned:
+                if len(missing):
+                    keep[missing] = True
+                    todo = self.steps
+        return keep
+
+
+def missing_to_step(sets: np.ndarray, step: int, keep: np.ndarray, begin: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The sets that a layer gets back so that it keeps a multiple of `step`, or as many as it began with.
+
+    Args:
+      sets: those of its channels.
+      step: the number.
+      keep, begin: the decisions now and at first.
+      place: for each set that went, when; what went last comes back first.
+    """
+    kept, start = int(keep[sets].sum()), int(begin[sets].sum())
+    if kept == start or kept % step == 0:
+        return np.zeros(0, dtype=int)
+    gone, counts = np.unique(sets[begin[sets] & ~keep[sets]], return_counts=True)
+    last = np.argsort(-place[gone], kind="stable")
+    widths = kept + np.cumsum(counts[last])
+    enough = int(np.flatnonzero((widths % step == 0) | (widths == start))[0])
+    return gone[last[: enough + 1]]
 
 
 def bind(limits: Limits | None, graph: Graph, widths: dict[str, int] | None = None) -> Bounds:
@@ -135,12 +218,16 @@ def bind(limits: Limits | None, graph: Graph, widths: dict[str, int] | None = No
     excluded = matching(graph, as_patterns(limits.exclude), "exclude")
     removable = graph.prunable.copy()
     layers: list[tuple[np.ndarray, int]] = [(sets, 1) for sets in graph.tensors]
+    steps: list[tuple[np.ndarray, int]] = []
     for weight in graph.writers:
         sets = weight.axes[weight.writes]
         if weight.path in excluded or (limits.include is not None and weight.path not in included):
             removable[sets] = False
-        layers.append((sets, min(len(sets), limits.floor((widths or {}).get(weight.path, len(sets))))))
-    return Bounds(removable, tuple(layers))
+        step = limits.step(weight)
+        floor = limits.floor((widths or {}).get(weight.path, len(sets)))
+        layers.append((sets, min(len(sets), math.ceil(floor / step) * step)))
+        steps += [(sets, step)] if step > 1 else []
+    return Bounds(removable, tuple(layers), tuple((sets, step) for sets, step in steps if removable[sets].any()))
 
 
 def rate(weight: SlicedWeight, keep: np.ndarray) -> float:

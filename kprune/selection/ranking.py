@@ -4,17 +4,9 @@ import numpy as np
 
 from kprune.criteria import Criterion
 from kprune.graph import Graph
-from kprune.selection.budget import Budget, ChannelCount, remove_until, trim
+from kprune.selection.budget import Budget, ChannelCount
 from kprune.selection.limits import Bounds
-
-
-def classes(graph: Graph) -> np.ndarray:
-    """Labels channel sets by the layers that write them: sets of one class are interchangeable in shape."""
-    label = np.zeros(len(graph.sets), dtype=np.uint64)
-    for index, weight in enumerate(graph.writers):
-        sets = np.unique(weight.axes[weight.writes])
-        label[sets] = label[sets] * np.uint64(1099511628211) + np.uint64(index + 1)
-    return np.unique(label, return_inverse=True)[1]
+from kprune.selection.removal import Removal, classes
 
 
 def quantiles(scores: np.ndarray, labels: np.ndarray, among: np.ndarray) -> np.ndarray:
@@ -50,13 +42,11 @@ def select_by_score(
     Returns:
       bool, one per channel set, True = keep.
     """
-    keep, removed = budget.cost.everything() if keep is None else keep, []
-    scores = criterion.scores(graph, keep)
+    removal = Removal(budget, bounds, budget.cost.everything() if keep is None else keep)
+    scores = criterion.scores(graph, removal.begin)
     if criterion.ranking == "layer":
-        scores = quantiles(scores, classes(graph), graph.prunable & keep)
-    while not budget.met(keep):
-        free = np.flatnonzero(bounds.open(keep))
-        order = bounds.admit(keep, free[np.lexsort((free, scores[free]))])
-        keep, went = remove_until(budget, keep, order)
-        removed.append(went)
-    return trim(budget, keep, np.concatenate(removed)) if removed else keep
+        scores = quantiles(scores, classes(graph), graph.prunable & removal.begin)
+    while not removal.met() and not removal.stuck:
+        free = np.flatnonzero(bounds.open(removal.keep))
+        removal.take(free[np.lexsort((free, scores[free]))])
+    return removal.finish()

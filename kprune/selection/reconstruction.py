@@ -6,9 +6,9 @@ from kprune.criteria import Informed
 from kprune.criteria.reconstruction_error import worth
 from kprune.graph import Graph
 from kprune.progress import Progress
-from kprune.selection.budget import Budget, remove_until, trim
+from kprune.selection.budget import Budget
 from kprune.selection.limits import Bounds
-from kprune.selection.ranking import classes
+from kprune.selection.removal import Removal, classes
 from kprune.selection.similarity import Round
 
 SHARE_OF_ALL, SHARE_OF_LAYER = 0.02, 0.03  # of the channels left that one round may take
@@ -30,22 +30,21 @@ def select_by_reconstruction(
     readers, labels = criterion.criterion.quadratics(graph, criterion.data, criterion.verbose), classes(graph)
     progress = Progress(100, "percent", criterion.verbose)
     known = [reader.costs() for reader in readers]
-    keep, removed, rounds = budget.cost.everything(), [], []
-    while not budget.met(keep):
-        scores = worth(budget.cost, keep, budget.kind, known)
-        free = np.flatnonzero(bounds.open(keep))
+    removal, rounds = Removal(budget, bounds, budget.cost.everything()), []
+    while not removal.met() and not removal.stuck:
+        scores = worth(budget.cost, removal.keep, budget.kind, known)
+        free = np.flatnonzero(bounds.open(removal.keep))
         order = free[np.lexsort((free, scores[free]))]
-        order = bounds.admit(keep, first_of(order, labels, np.bincount(labels[keep], minlength=labels.max() + 1)))
-        keep, went = remove_until(budget, keep, order)
-        removed.append(went)
-        rounds.append(Round(budget.removed(keep), len(went)))
+        sizes = np.bincount(labels[removal.keep], minlength=labels.max() + 1)
+        went = removal.take(first_of(order, labels, sizes))
+        rounds.append(Round(budget.removed(removal.keep), went))
         progress.show(int(100 * min(rounds[-1].removed_share / budget.target, 1.0)))
         for index, reader in enumerate(readers):
-            if reader.touched(keep):
-                readers[index] = reader.without(keep)
+            if reader.touched(removal.keep):
+                readers[index] = reader.without(removal.keep)
                 known[index] = readers[index].costs()
     progress.finish(100)
-    return trim(budget, keep, np.concatenate(removed)) if removed else keep, rounds
+    return removal.finish(), rounds
 
 
 def first_of(order: np.ndarray, labels: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -7,9 +7,10 @@ import numpy as np
 
 from kprune.criteria.similarity import Neighbours, Similarity, distances_from_products, find_neighbours, guarded
 from kprune.graph import Graph, SlicedWeight
-from kprune.selection.budget import Budget, remove_until, trim
+from kprune.selection.budget import Budget
 from kprune.selection.limits import Bounds
 from kprune.selection.products import Products
+from kprune.selection.removal import Removal
 from kprune.structure import densely_connected, following_scale, stages
 
 RELAXATION = 0.9
@@ -159,31 +160,27 @@ def select_by_similarity(
     Returns:
       The decision, one boolean per channel set, and the record of the rounds.
     """
-    comparison = Comparison(graph, criterion)
-    keep, ratio, removed, rounds = budget.cost.everything(), criterion.ratio, [], []
-    while not budget.met(keep):
-        keep, went, entry = remove_redundant(comparison, budget, keep, bounds, ratio)
+    comparison, removal = Comparison(graph, criterion), Removal(budget, bounds, budget.cost.everything())
+    ratio, rounds = criterion.ratio, []
+    while not removal.met() and not removal.stuck:
+        entry = remove_redundant(comparison, removal, ratio)
         if entry.relaxed:
             logger.info("round %d: %s", len(rounds) + 1, entry.relaxed)
-        removed.append(went)
         before = rounds[-1].removed_share if rounds else 0.0
         rounds.append(entry)
         ratio = next_ratio(entry.ratio, entry.removed_share - before, budget.target - before)
-    keep = trim(budget, keep, np.concatenate(removed)) if removed else keep
-    return keep, rounds
+    return removal.finish(), rounds
 
 
-def remove_redundant(
-    comparison: Comparison, budget: Budget, keep: np.ndarray, bounds: Bounds, ratio: float
-) -> tuple[np.ndarray, np.ndarray, Round]:
+def remove_redundant(comparison: Comparison, removal: Removal, ratio: float) -> Round:
     """One round: what is redundant at once over the whole network goes, up to the budget.
 
     Returns:
-      The new decision, the sets that went, and the record.
+      The record.
     """
-    order, ratio, relaxed = comparison.candidates(keep, bounds, ratio)
-    keep, went = remove_until(budget, keep, order)
-    return keep, went, Round(budget.removed(keep), len(went), ratio, relaxed)
+    order, ratio, relaxed = comparison.candidates(removal.keep, removal.bounds, ratio)
+    went = removal.take(order)
+    return Round(removal.budget.removed(removal.keep), went, ratio, relaxed)
 
 
 def next_ratio(ratio: float, removed: float, missing: float) -> float:
@@ -200,6 +197,9 @@ def select_in_one_round(
       graph, criterion, budget, bounds: as there.
       ratio: that of this round.
     """
-    comparison = Comparison(graph, criterion)
-    keep, went, entry = remove_redundant(comparison, budget, budget.cost.everything(), bounds, ratio)
-    return (trim(budget, keep, went) if budget.met(keep) else keep), [entry]
+    comparison, removal = Comparison(graph, criterion), Removal(budget, bounds, budget.cost.everything())
+    rounds = [remove_redundant(comparison, removal, ratio)]
+    while removal.decision().all() and not removal.stuck:  # too few in each layer to make a step of a rounded width
+        rounds.append(remove_redundant(comparison, removal, rounds[-1].ratio * RELAXATION))
+    done = removal.met() or removal.stuck
+    return removal.finish() if done else removal.decision(), rounds
