@@ -20,9 +20,9 @@ def small_network():
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(16, 3, padding="same", use_bias=False, name="stem_conv")(inputs)
     x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
-    y = keras.layers.Conv2D(24, 3, padding="same", activation="relu", name="middle")(x)
+    y = keras.layers.Conv2D(24, 3, padding="same", activation="relu", name="stage1_conv")(x)
     x = keras.layers.Add()([x, keras.layers.Conv2D(16, 3, padding="same", name="end")(y)])
-    x = keras.layers.Conv2D(24, 3, padding="same", activation="relu", name="last")(x)
+    x = keras.layers.Conv2D(24, 3, padding="same", activation="relu", name="stage2_conv")(x)
     return keras.Model(inputs, keras.layers.Dense(3, name="logits")(keras.layers.GlobalAveragePooling2D()(x)))
 
 
