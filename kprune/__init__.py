@@ -23,6 +23,7 @@ from kprune.masking import MaskedLayer
 from kprune.plan import Plan
 from kprune.quantization import quantize_aware
 from kprune.record import PruningRecord
+from kprune.report import Measurement, Report
 from kprune.rules import Rule, register_rule
 from kprune.search import Evaluation, TargetSearch, find_target
 from kprune.selection import Limits
@@ -43,6 +44,7 @@ __all__ = [
     "KpruneError",
     "Limits",
     "MaskedLayer",
+    "Measurement",
     "ModelError",
     "OptionError",
     "Plan",
@@ -50,6 +52,7 @@ __all__ = [
     "PruningRecord",
     "PruningRun",
     "Ratio",
+    "Report",
     "Rule",
     "SimilarityPruning",
     "TFLiteExport",
