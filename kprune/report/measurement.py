@@ -111,7 +111,8 @@ def changes(before: Measurement, after: Measurement) -> list[Change]:
         if old and new is not None:
             found.append(Change(name, f"{signed(100 * (new / old - 1), 1)} %", f"{text(old)} → {text(new)}"))
     if None not in (before.median_ms, after.median_ms):
-        found.append(Change("time", f"{after.median_ms:.3f} ms", f"{milliseconds(before)} → {milliseconds(after)}"))
+        values = f"{milliseconds(before)} → {milliseconds(after)}"
+        found.append(Change("time per image", f"{after.median_ms:.3f} ms", values))
     return found
 
 

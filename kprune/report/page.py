@@ -25,12 +25,13 @@ p, figcaption, dt, .quiet { color: var(--quiet); } p { margin: .3rem 0; }
 .wide { overflow-x: auto; margin: .5rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { vertical-align: bottom; } thead th { white-space: normal; }
+th { vertical-align: bottom; } thead th { min-width: 5.5rem; white-space: normal; }
 .text { text-align: left; } td.reason { min-width: 14rem; text-align: left; white-space: normal; }
 td.rate { min-width: 7rem;
   background: linear-gradient(var(--bar), var(--bar)) left center / var(--rate) 70% no-repeat; }
-figure { margin: 1rem 0; } img { display: block; width: 100%; min-width: 40rem; background: #fff; border-radius: .5rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } dd { margin: 0; overflow-wrap: anywhere; }
+figure { margin: 1rem 0; } img { display: block; max-width: max(100%, 40rem); background: #fff; border-radius: .5rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
+dd { margin: 0; overflow-wrap: anywhere; }
 """.strip()
 
 
