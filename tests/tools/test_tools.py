@@ -30,7 +30,7 @@ def tool(monkeypatch, capsys, folder):
             with pytest.raises(SystemExit) as done:
                 runpy.run_path(program, run_name="__main__")
         finally:
-            for flag in flags.FLAGS.flags_by_module_dict().get(program, ()):
+            for flag in list(flags.FLAGS.flags_by_module_dict().get(program, ())):
                 delattr(flags.FLAGS, flag.name)
             for name in ("config", "save_config"):
                 flags.FLAGS[name].unparse()
@@ -71,10 +71,10 @@ def test_export_saved_model_writes_a_checked_folder(tool, folder):
 
 
 def test_a_saved_config_gives_the_same_run_and_flags_beside_it_win(tool, folder):
-    given = ["--model=net.keras", "--target_flops=0.3", "--exclude=stem,a*", "--criterion=l1", "--nostrict"]
+    given = ["--model=net.keras", "--target_flops=0.3", "--exclude=stem,st*", "--criterion=l1", "--nostrict"]
     assert tool("prune", *given, "--output=first", "--save_config=run.json")[0] == 0
     config = json.loads((folder / "run.json").read_text())
-    assert config["exclude"] == ["stem", "a*"] and config["strict"] is False and "alpha" not in config
+    assert config["exclude"] == ["stem", "st*"] and config["strict"] is False and "alpha" not in config
     assert tool("prune", "--config=run.json", "--output=second")[0] == 0
     plans = [kprune.Plan.load(folder / name / "plan.json") for name in ("first", "second")]
     assert plans[0] == plans[1] and plans[0].target == {"flops": 0.3}
