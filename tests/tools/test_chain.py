@@ -16,7 +16,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Pruning with data and the export compute with TensorFlow; the others start faster on NumPy.
 CHAIN = """
 set -euo pipefail
-"$PYTHON" "$TOOLS/prune.py" --model=digits.keras --target_flops=0.4 --criterion=l1 --repair_data=images.npy --output=pruned
+"$PYTHON" "$TOOLS/prune.py" --model=digits.keras --target_flops=0.4 --criterion=l1 --repair_data=images.npy \
+    --output=pruned
 "$PYTHON" "$TOOLS/export_tflite.py" --model=pruned/model.keras --output=pruned/small.tflite \
     --representative_data=images.npy --record=pruned/small.json
 export KERAS_BACKEND=numpy
