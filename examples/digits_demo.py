@@ -11,7 +11,8 @@ from absl import app, flags
 import kprune
 from digits_data import build_digits_resnet, load_digits_images, train_digits
 from kprune.plots import plot_run
-from kprune.report import Measurement, Report
+from kprune.report import Measurement, Report, run_facts
+from kprune.timings import machine_facts
 
 FLAGS = flags.FLAGS
 if "pruning_epochs" not in FLAGS:  # a test may import several examples in one process
@@ -23,13 +24,13 @@ if "pruning_epochs" not in FLAGS:  # a test may import several examples in one p
     flags.DEFINE_string("output", "results/digits_demo", "Folder for the models, the table and the plot.")
 
 
-def measure(name, model, path, quantize, train_images, test, runs_of):
-    """Exports one TFLite file and runs it on the test images."""
+def measure(name, model, path, quantize, train_images, test, exports):
+    """Exports one TFLite file, notes it in `exports`, and runs it on the test images."""
     images, labels = test
     export = kprune.export_tflite(
         model, path, quantize=quantize, representative_data=train_images[:200] if quantize else None, check_data=images
     )
-    runs_of[path] = name
+    exports.append(export)
     accuracy = float((kprune.run_tflite(path, images).argmax(-1) == labels).mean())
     cost = kprune.model_cost(model)
     return {
@@ -38,6 +39,7 @@ def measure(name, model, path, quantize, train_images, test, runs_of):
         "flops": cost.flops,
         "params": cost.params,
         "size_bytes": export.size_bytes,
+        "activation_bytes": cost.activation_bytes,
     }
 
 
@@ -66,31 +68,38 @@ def main(_):
     train, test = load_digits_images()
     print("Training a residual network on 1,437 digits ...", flush=True)
     model = train_digits(build_digits_resnet(), *train, epochs=FLAGS.training_epochs)
-    names, rows = {}, []
+    exports, rows = [], []
     for quantize in (None, "int8"):
         path = folder / f"before_{quantize or 'float32'}.tflite"
-        rows.append(measure(f"before, {quantize or 'float32'}", model, path, quantize, train[0], test, names))
+        rows.append(measure(f"before, {quantize or 'float32'}", model, path, quantize, train[0], test, exports))
 
     print(f"Pruning {FLAGS.target_flops:.0%} of its FLOPs while it trains, then fine-tuning ...", flush=True)
     epochs = FLAGS.pruning_epochs, FLAGS.tuning_epochs
     small, plan, history = prune_and_tune(model, train, test, *epochs, FLAGS.target_flops)
     for quantize in (None, "int8"):
         path = folder / f"after_{quantize or 'float32'}.tflite"
-        rows.append(measure(f"after, {quantize or 'float32'}", small, path, quantize, train[0], test, names))
+        rows.append(measure(f"after, {quantize or 'float32'}", small, path, quantize, train[0], test, exports))
     small.save(folder / "pruned.keras")
     plan.save(folder / "plan.json")
 
-    timings = kprune.benchmark_tflite(*names, runs=FLAGS.timing_runs)
+    timings = kprune.benchmark_tflite(*(export.path for export in exports), runs=FLAGS.timing_runs)
     for row, timing in zip(rows, timings, strict=True):
         row.update(median_ms=timing.median_ms, p10_ms=timing.p10_ms, p90_ms=timing.p90_ms)
+    settings = {name: FLAGS[name].value for name in ("training_epochs", "pruning_epochs", "tuning_epochs")}
     report = Report(
-        [Measurement(**row) for row in sorted(rows, key=lambda row: row["name"].split(", ")[1])], plan, history
+        [Measurement(**row) for row in sorted(rows, key=lambda row: row["name"].split(", ")[1])],
+        plan,
+        history,
+        exports,
+        kprune.Benchmark(tuple(timings), machine_facts()),
+        run_facts(seed=0, settings=settings),
+        "Pruning a small residual network on handwritten digits",
     )
     print(report.table())
-    for name in ("report.md", "report.json"):
+    for name in ("report.md", "report.json", "report.html"):
         report.save(folder / name)
     plot_run(plan, history, folder / "run.png")
-    print(f"Written to {folder}: report.md, report.json, run.png, plan.json, pruned.keras and four .tflite files.")
+    print(f"Written to {folder}: report.html, .md and .json, run.png, plan.json, pruned.keras and four .tflite files.")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from kprune.plan import Plan
 from kprune.quantization import quantize_aware
 from kprune.rates import plan_rates
 from kprune.record import PruningRecord
+from kprune.report import Measurement, Report
 from kprune.rules import Rule, register_rule
 from kprune.search import Evaluation, TargetSearch, find_target
 from kprune.selection import Limits
@@ -46,6 +47,7 @@ __all__ = [
     "LayerSpace",
     "Limits",
     "MaskedLayer",
+    "Measurement",
     "ModelError",
     "OptionError",
     "Plan",
@@ -53,6 +55,7 @@ __all__ = [
     "PruningRecord",
     "PruningRun",
     "Ratio",
+    "Report",
     "Rule",
     "SearchSpace",
     "SimilarityPruning",

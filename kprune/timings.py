@@ -10,7 +10,7 @@ from importlib import metadata
 
 import numpy as np
 
-PACKAGES = ("ai-edge-litert", "onnxruntime", "tensorflow", "tensorflow-cpu", "keras", "jax", "torch")
+PACKAGES = ("kprune", "numpy", "ai-edge-litert", "onnxruntime", "tensorflow", "tensorflow-cpu", "keras", "jax", "torch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +114,18 @@ class Benchmark:
             for index, timing in enumerate(self.timings)
         ]
         return {"machine": self.machine, "models": rows}
+
+    @classmethod
+    def from_json(cls, data: dict) -> "Benchmark":
+        """The benchmark that `to_json` gave.
+
+        Raises:
+          KeyError, TypeError: it is none.
+        """
+        known = {entry.name for entry in dataclasses.fields(Timing)}
+        rows = ({name: value for name, value in row.items() if name in known} for row in data["models"])
+        timings = tuple(Timing(**row | {"samples_ms": tuple(row["samples_ms"])}) for row in rows)
+        return cls(timings, dict(data["machine"]))
 
     def __str__(self) -> str:
         head = ("model", "ms", "10 % to 90 %", "times as fast as the first", "memory MB", "size kB")

@@ -50,9 +50,13 @@ LEVELS = {
     "kprune.callbacks": 9,
     "kprune.iterate": 9,
     "kprune.search": 9,
+<<<<<<< HEAD
     "kprune.rates": 9,
     "kprune.space": 9,
     "kprune.report": 10,
+=======
+    "kprune.report": 11,
+>>>>>>> wt-g
     "kprune.plots": 10,
     "kprune.distributed": 10,
     "kprune.export": 10,
@@ -61,6 +65,7 @@ LEVELS = {
     "kprune.benchmark": 11,
     "kprune.compat": 10,
     "kprune": 12,
+    "kprune.__main__": 13,
 }
 # Imports within a level that read better than another level would: {family: families beside it that it may use}.
 SIDEWAYS = {"kprune._opening": {"kprune._keras"}}

@@ -1,6 +1,10 @@
 """What the command-line tools share: flags by absl, and every mistake of the user as one line and exit code 2."""
 
+import argparse
 import contextlib
+import csv
+import io
+import json
 import os
 import pathlib
 import re
@@ -10,6 +14,9 @@ import numpy as np
 from absl import app, flags
 
 BAD_INPUT = 2
+
+flags.DEFINE_string("config", None, "A JSON file with values of these flags, by name; flags beside it win over it.")
+flags.DEFINE_string("save_config", None, "Write the flags of this run to this JSON file, for --config, and go on.")
 
 
 def run(main, positional: bool = False) -> None:
@@ -36,8 +43,11 @@ def run(main, positional: bool = False) -> None:
             _fail(error)
 
     def parse(argv: list[str]) -> list[str]:
+        for name in ("config", "save_config"):  # so that --help shows them with the tool's own
+            flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])
         try:
-            rest = flags.FLAGS(argv)
+            rest = flags.FLAGS(with_config(argv))
+            save_config()
         except flags.Error as error:
             text = re.sub(r"flag --(\w+)=None: Flag --\w+ must have a value[^.]*", r"--\1 is missing", str(error))
             _fail(f"{text.rstrip(' .')}. Try --help.")
@@ -48,6 +58,67 @@ def run(main, positional: bool = False) -> None:
         return rest
 
     app.run(guarded, flags_parser=parse)
+
+
+def with_config(argv: list[str]) -> list[str]:
+    """The arguments with those of the --config file before them, so that a flag given beside it wins.
+
+    Raises:
+      flags.Error: the file is missing or is no JSON object, or names a flag that this tool does not have.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", "-config")
+    path = finder.parse_known_args(argv[1:])[0].config
+    if path is None:
+        return argv
+    try:
+        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise flags.Error(f"--config={path} cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise flags.Error(f"--config={path} is a JSON {type(values).__name__}; expected an object of flags")
+    own = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(argv[0])} - {"config", "save_config"}
+    unknown = sorted(values.keys() - own)
+    if unknown:
+        raise flags.Error(f"--config={path} has {', '.join(unknown)}; this tool knows {', '.join(sorted(own))}")
+    return [argv[0], *(as_argument(name, value) for name, value in values.items() if value is not None), *argv[1:]]
+
+
+def as_argument(name: str, value) -> str:
+    """A flag on the command line, from its value in JSON."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    if isinstance(value, list):
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(value)
+        value = line.getvalue()
+    return f"--{name}={value}"
+
+
+def given_flags() -> dict:
+    """The tool's own flags that were given, by name; defaults are left out."""
+    own = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.present]
+    return {flag.name: flag.value for flag in own if flag.name not in ("config", "save_config")}
+
+
+def save_config() -> None:
+    """Writes the flags that were given to the --save_config file."""
+    path = flags.FLAGS.save_config
+    if path is None:
+        return
+    try:
+        pathlib.Path(path).write_text(json.dumps(given_flags(), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise flags.Error(f"--save_config={path} cannot be written: {error}") from error
+
+
+def write_record(record: str | None, export) -> None:
+    """Writes what an export measured as JSON, where the user asked for it."""
+    from kprune.files import write_by_rename
+
+    if record is not None:
+        text = json.dumps({"export": export.to_json()}, indent=1) + "\n"
+        write_by_rename(record, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def load_model(path: str):

@@ -11,6 +11,7 @@ from absl import flags
 
 import _cli
 
+FILES = flags.DEFINE_list("files", [], "The models, separated by commas; or name them without a flag.")
 DATA = flags.DEFINE_string("data", None, "Inputs, .npy or .npz; default: random ones.")
 DATA_KEY = flags.DEFINE_string("data_key", None, "The one array of an .npz file to use.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "Samples per run.", lower_bound=1)
@@ -27,6 +28,7 @@ def main(paths: list[str]) -> None:
 
     def measure() -> str:
         result = kprune.benchmark(
+            *FILES.value,
             *paths,
             data=None if DATA.value is None else _cli.load_arrays(DATA.value, DATA_KEY.value),
             batch_size=BATCH_SIZE.value,

@@ -15,6 +15,7 @@ OPSET = flags.DEFINE_integer("opset", 17, "Version of ONNX' operations, 13 to 18
 BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Samples per run; default: those of the model.", lower_bound=1)
 CHECK_DATA = flags.DEFINE_string("check_data", None, "Inputs to compare on, .npy or .npz; default: random ones.")
 CHECK_KEY = flags.DEFINE_string("check_key", None, "The one array of an .npz file to use.")
+RECORD = flags.DEFINE_string("record", None, "A JSON file for what was measured; tools/report.py shows it.")
 OVERWRITE = flags.DEFINE_bool("overwrite", True, "Replace an existing file.")
 
 
@@ -30,6 +31,7 @@ def main(_) -> None:
         overwrite=OVERWRITE.value,
     )
     print(result)
+    _cli.write_record(RECORD.value, result)
 
 
 if __name__ == "__main__":

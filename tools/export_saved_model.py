@@ -21,6 +21,7 @@ CHECK_DATA = flags.DEFINE_string(
     "check_data", None, "Inputs to compare on, .npy or .npz; default: random ones. INT8 learns the ranges from them."
 )
 CHECK_KEY = flags.DEFINE_string("check_key", None, "The one array of an .npz file to use.")
+RECORD = flags.DEFINE_string("record", None, "A JSON file for what was measured; tools/report.py shows it.")
 OVERWRITE = flags.DEFINE_bool("overwrite", True, "Replace an existing SavedModel.")
 
 
@@ -31,10 +32,12 @@ def main(_) -> None:
     data = None if CHECK_DATA.value is None else _cli.load_arrays(CHECK_DATA.value, CHECK_KEY.value)
     options = {"batch_size": BATCH_SIZE.value, "overwrite": OVERWRITE.value}
     if TFTRT.value is None:
-        print(export_saved_model(model, OUTPUT.value, check_data=data, **options))
+        result = export_saved_model(model, OUTPUT.value, check_data=data, **options)
     else:
         options["batch_size"] = options["batch_size"] or 1
-        print(export_tftrt(model, OUTPUT.value, precision=TFTRT.value, representative_data=data, **options))
+        result = export_tftrt(model, OUTPUT.value, precision=TFTRT.value, representative_data=data, **options)
+    print(result)
+    _cli.write_record(RECORD.value, result)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ REPRESENTATIVE_DATA = flags.DEFINE_string(
     "int8 and int16x8 learn the ranges from them; the file is checked on them.",
 )
 REPRESENTATIVE_KEY = flags.DEFINE_string("representative_key", None, "The one array of an .npz file to use.")
+RECORD = flags.DEFINE_string("record", None, "A JSON file for what was measured; tools/report.py shows it.")
 OVERWRITE = flags.DEFINE_bool("overwrite", True, "Replace an existing file.")
 
 
@@ -51,6 +52,7 @@ def main(_) -> None:
         overwrite=OVERWRITE.value,
     )
     print(result)
+    _cli.write_record(RECORD.value, result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Prunes a Keras model file to a budget: writes the pruned model, the plan and a report.
+"""Prunes a Keras model file to a budget: writes the pruned model, the plan and a report, as a page too.
 
 python tools/prune.py --model=model.keras --target_flops=0.5 --output=pruned
 
@@ -49,7 +49,7 @@ flags.DEFINE_float("max_rate", None, "The largest share of its filters that a la
 flags.DEFINE_enum("mode", "hard", ["hard", "soft"], "A smaller model, or masks held at zero for training on.")
 flags.DEFINE_string("plan", None, "Apply this plan file instead of making a new one.")
 flags.DEFINE_bool("strict", False, "Fail where a layer stops channels because kprune has no rule for it.")
-flags.DEFINE_string("output", "pruned", "Folder for model.keras, plan.json and report.md; made if missing.")
+flags.DEFINE_string("output", "pruned", "Folder for the model, the plan and the report; made if missing.")
 
 
 def check_flags():
@@ -139,9 +139,19 @@ def make_plan(kprune, model, examples, accuracy, images):
     )
 
 
+def activation_bytes(kprune, model, plan) -> list[float]:
+    """The largest sum of tensors alive at one moment, before and after."""
+    cost = kprune.cost.CostModel(kprune.graph.trace(model))
+    return [cost.activation_bytes(keep) for keep in (cost.everything(), plan.mask(cost.graph))]
+
+
+def size_of(path: pathlib.Path) -> int:
+    return path.stat().st_size
+
+
 def main(_):
     import kprune
-    from kprune.report import Measurement, Report
+    from kprune.report import Measurement, Report, run_facts
 
     check_flags()
     model = _cli.load_model(FLAGS.model)
@@ -154,15 +164,20 @@ def main(_):
     plan.save(folder / "plan.json")
     target = folder / "model.keras"
     kprune.files.write_by_rename(target, pruned.save)
+    files = pathlib.Path(FLAGS.model), target
+    names = "before", "after"
+    accuracies = accuracy, accuracy_of(pruned, examples)
+    memory = activation_bytes(kprune, model, plan)
     rows = [
-        Measurement("before", accuracy, plan.flops[0], plan.params[0], pathlib.Path(FLAGS.model).stat().st_size),
-        Measurement("after", accuracy_of(pruned, examples), plan.flops[1], plan.params[1], target.stat().st_size),
+        Measurement(*row, activation_bytes=peak)
+        for *row, peak in zip(names, accuracies, plan.flops, plan.params, map(size_of, files), memory, strict=True)
     ]
-    report = Report(rows, plan)
-    report.save(folder / "report.md")
+    report = Report(rows, plan, facts=run_facts(settings=_cli.given_flags()), title=f"{model.name}, pruned")
+    for suffix in ("md", "json", "html"):
+        report.save(folder / f"report.{suffix}")
     print(plan.summary())
     print(report.table())
-    print(f"Written to {folder}: model.keras, plan.json, report.md.")
+    print(f"Written to {folder}: model.keras, plan.json, report.md, report.json, report.html.")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,20 @@ class Export:
     agreement: float | None
     samples: int
 
+    def to_json(self) -> dict:
+        """Everything as plain numbers and texts."""
+        return dataclasses.asdict(self) | {"path": str(self.path)}
+
+    @classmethod
+    def from_json(cls, data: dict) -> "Export":
+        """What all exports have, from what `to_json` gave.
+
+        Raises:
+          KeyError: a part is missing.
+        """
+        values = {entry.name: data[entry.name] for entry in dataclasses.fields(Export)}
+        return Export(**values | {"path": pathlib.Path(values["path"])})
+
     def __str__(self) -> str:
         first = f"{self.path}: {self.kind}, {self.size_bytes / 1000:.1f} kB\n"
         if self.error is None:

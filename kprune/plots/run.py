@@ -42,6 +42,30 @@ def plot_run(plan: Plan, history: dict, path, accuracy: str = "val_accuracy"):
     return style.save_figure(figure, path)
 
 
+def plot_layers(plan: Plan, path):
+    """Channels kept and removed, one bar per layer that may lose some.
+
+    Args:
+      plan: the plan.
+      path: a picture file; its suffix is the format.
+
+    Returns:
+      The path.
+
+    Raises:
+      OptionError: matplotlib is missing, or does not know the suffix.
+      ExportError: the file cannot be written.
+
+    Example:
+      >>> kprune.plots.plot_layers(kprune.Plan.load("plan.json"), "layers.png")
+    """
+    shown = sum(entry.reason is None for entry in plan.layers)
+    figure = style.new_figure(7, max(style.heatmap_height(shown), 1.6) + 1.4)
+    draw_layers(figure.subplots(), plan)
+    style.legend_below(figure)
+    return style.save_figure(figure, path)
+
+
 def draw_layers(axes, plan: Plan):
     """One bar a layer: what stays and what goes."""
     layers = [entry for entry in plan.layers if entry.reason is None]

@@ -48,7 +48,12 @@ def save_figure(figure, path):
     suffix = str(path).rpartition(".")[2].lower()
     if suffix not in known:
         raise OptionError(f"{path} ends in '{suffix}'.", f"One of {sorted(known)}.", "Name it picture.png.")
-    return write_by_rename(path, lambda temporary: figure.savefig(temporary, dpi=120))
+    from matplotlib import rc_context
+
+    # The same picture gives the same bytes: no date, and no random names inside.
+    options = {"metadata": {"Date": None}} if suffix in ("svg", "svgz") else {}
+    with rc_context({"svg.hashsalt": "kprune"}):
+        return write_by_rename(path, lambda temporary: figure.savefig(temporary, dpi=120, **options))
 
 
 def plain(axes, grid: str | None = None):

@@ -30,6 +30,7 @@ def test_digits_demo(tmp_path):
     assert rows["after, float32"]["size_bytes"] < rows["before, float32"]["size_bytes"]
     assert rows["after, float32"]["accuracy"] > 0.9 and rows["after, int8"]["accuracy"] > 0.9
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    assert "Files, against the model" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "report.md").is_file() and (tmp_path / "plan.json").is_file()
 
 

@@ -1,0 +1,111 @@
+"""The tools with all that they do, in this process: each script runs as `__main__` with its own arguments."""
+
+import json
+import pathlib
+import runpy
+import sys
+
+import keras
+import numpy as np
+import pytest
+from absl import flags
+from test_graph import build, residual
+
+import kprune
+import kprune.__main__ as command
+
+TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys, folder):
+    """Runs a tool in the folder; gives its exit code, output and errors."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(TOOLS))
+
+    def run(name, *arguments):
+        program = str(TOOLS / f"{name}.py")
+        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
+        try:
+            with pytest.raises(SystemExit) as done:
+                runpy.run_path(program, run_name="__main__")
+        finally:
+            for flag in list(flags.FLAGS.flags_by_module_dict().get(program, ())):
+                delattr(flags.FLAGS, flag.name)
+            for name in ("config", "save_config"):
+                flags.FLAGS[name].unparse()
+        printed = capsys.readouterr()
+        return done.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model and images for it."""
+    keras.utils.set_random_seed(0)
+    folder = tmp_path_factory.mktemp("tools")
+    model = build(residual)
+    model.save(folder / "net.keras")
+    np.save(folder / "images.npy", np.random.default_rng(0).random((5, *model.input_shape[1:]), dtype="float32"))
+    return folder
+
+
+def test_export_onnx_writes_a_checked_file_and_its_record(tool, folder):
+    pytest.importorskip("tf2onnx"), pytest.importorskip("onnxruntime")
+    code, printed, _ = tool(
+        "export_onnx", "--model=net.keras", "--output=net.onnx", "--check_data=images.npy", "--record=onnx.json"
+    )
+    record = json.loads((folder / "onnx.json").read_text())["export"]
+    assert code == 0 and "5 samples" in printed
+    assert record["size_bytes"] == (folder / "net.onnx").stat().st_size and record["error"] < 1e-4
+    code, _, error = tool("export_onnx", "--model=net.keras", "--output=net.onnx", "--nooverwrite")
+    assert code == 2 and "already there" in error and len(error.splitlines()) == 1
+
+
+def test_export_saved_model_writes_a_checked_folder(tool, folder):
+    code, printed, _ = tool("export_saved_model", "--model=net.keras", "--output=saved", "--check_data=images.npy")
+    assert code == 0 and "5 samples" in printed and (folder / "saved" / "saved_model.pb").is_file()
+    code, _, error = tool("export_saved_model", "--model=net.keras", "--output=trt", "--tftrt=FP8")
+    assert code == 2 and "FP16" in error and not (folder / "trt").exists()
+
+
+def test_a_saved_config_gives_the_same_run_and_flags_beside_it_win(tool, folder):
+    given = ["--model=net.keras", "--target_flops=0.3", "--exclude=stem,st*", "--criterion=l1", "--nostrict"]
+    assert tool("prune", *given, "--output=first", "--save_config=run.json")[0] == 0
+    config = json.loads((folder / "run.json").read_text())
+    assert config["exclude"] == ["stem", "st*"] and config["strict"] is False and "alpha" not in config
+    assert tool("prune", "--config=run.json", "--output=second")[0] == 0
+    plans = [kprune.Plan.load(folder / name / "plan.json") for name in ("first", "second")]
+    assert plans[0] == plans[1] and plans[0].target == {"flops": 0.3}
+    facts = kprune.Report.load(folder / "second" / "report.json").facts
+    assert facts["settings"]["output"] == "second" and facts["settings"]["target_flops"] == 0.3
+
+
+@pytest.mark.parametrize(
+    "content, words", [('{"modle": 1}', "has modle"), ("[1]", "JSON list"), ("{", "cannot be read as JSON")]
+)
+def test_a_wrong_config_is_one_line(tool, folder, content, words):
+    (folder / "wrong.json").write_text(content)
+    code, _, error = tool("export_onnx", "--config=wrong.json")
+    assert code == 2 and words in error and len(error.splitlines()) == 1
+
+
+def test_the_report_gathers_what_has_joined_the_folder(tool, folder):
+    assert tool("prune", "--model=net.keras", "--target_flops=0.3", "--criterion=l1", "--output=run")[0] == 0
+    export = kprune.Export(pathlib.Path("run/small.tflite"), "float32 TFLite file", 4096, 1e-6, None, 16)
+    (folder / "run" / "small.json").write_text(json.dumps({"export": export.to_json()}))
+    timing = kprune.Timing.of("small.tflite", np.array([1.0, 2.0, 3.0]), 1)
+    (folder / "run" / "times.json").write_text(json.dumps(kprune.Benchmark((timing,), {"cores": 2}).to_json()))
+    code, printed, _ = tool("report", "--folder=run", "--title=Mine")
+    assert code == 0 and "small.json, times.json" in printed
+    page = (folder / "run" / "report.html").read_text()
+    assert "<h1>Mine</h1>" in page and "small.tflite" in page and "1.200-2.800" in page
+    assert tool("report", "--folder=nowhere")[0] == 2
+
+
+def test_the_command_lists_every_tool_and_refuses_others(capsys):
+    assert command.main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(path.stem in printed for path in TOOLS.glob("[!_]*.py")) and "_cli" not in printed
+    assert command.main(["prnue"]) == 2 and "no tool 'prnue'" in capsys.readouterr().err
