@@ -50,13 +50,9 @@ LEVELS = {
     "kprune.callbacks": 9,
     "kprune.iterate": 9,
     "kprune.search": 9,
-<<<<<<< HEAD
     "kprune.rates": 9,
     "kprune.space": 9,
-    "kprune.report": 10,
-=======
     "kprune.report": 11,
->>>>>>> wt-g
     "kprune.plots": 10,
     "kprune.distributed": 10,
     "kprune.export": 10,

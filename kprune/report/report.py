@@ -75,7 +75,11 @@ class Report:
         return render(self)
 
     def to_json(self) -> str:
-        """Everything, for `load`; what is not a number is null."""
+        """Everything, for `load`; what is not a number is null.
+
+        Raises:
+          OptionError: the history or the facts hold what JSON cannot.
+        """
         data = {
             "schema": SCHEMA,
             "title": self.title,
@@ -86,7 +90,12 @@ class Report:
             "facts": self.facts,
             "plan": None if self.plan is None else json.loads(self.plan.to_json()),
         }
-        return json.dumps(without_nan(data), indent=1, allow_nan=False) + "\n"
+        try:
+            return json.dumps(without_nan(data), indent=1, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise OptionError(
+                f"The report holds what JSON cannot: {error}.", "Numbers, texts, lists and dicts.", "Convert it first."
+            ) from error
 
     def save(self, path) -> pathlib.Path:
         """Writes the form that the suffix names: .html, .md or .json.
@@ -95,7 +104,7 @@ class Report:
           The path.
 
         Raises:
-          OptionError: another suffix.
+          OptionError: another suffix, or see `to_json`.
           ExportError: the file cannot be written.
         """
         forms = {".html": self.html, ".md": self.markdown, ".json": self.to_json}
