@@ -48,7 +48,7 @@ def test_there_are_blocks():
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")
 def test_the_readme_runs(namespace, number, monkeypatch):
     block = BLOCKS[number]
     for word, package in OPTIONAL.items():
