@@ -4,16 +4,17 @@ ThiNet (Luo 2017), channel pruning (He 2017) and "Pruning with Compensation" (21
 """
 
 import logging
+from collections import defaultdict
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
 from kprune import _keras
-from kprune.criteria.elimination import RIDGE, images_for, some_places
+from kprune.criteria.elimination import RIDGE, as_float, images_for, linear_readers, some_places
 from kprune.execution import Step, walk
-from kprune.graph import Graph, SlicedWeight, trace
-from kprune.linear import LinearMap, Places, linear_map
+from kprune.graph import Graph, trace
+from kprune.linear import LinearMap, Places
 from kprune.progress import Progress
 from kprune.structure import Landing, landings, scale_of
 from kprune.surgery import rebuild
@@ -75,9 +76,8 @@ def proceed(walking, outputs) -> Step | None:
 
 @dataclass(frozen=True)
 class Reader:
-    """One layer to fit: its weight in the original, how its kernel acts, and which of its filters stay."""
+    """One layer to fit: how its kernel acts, and which of its filters stay."""
 
-    weight: SlicedWeight
     linear: LinearMap
     kept: np.ndarray
 
@@ -94,21 +94,27 @@ class Repair:
     def __init__(self, graph: Graph, pruned: Graph, keep: np.ndarray):
         self.graph, self.pruned, self.keep = graph, pruned, keep
         self.landings = landings(graph)
-        self.wanted = {place for landing in self.landings.values() for place in landing.others}
+        self.wanted: dict[int, set[int]] = defaultdict(set)
+        for landing in self.landings.values():
+            for place in landing.others:
+                self.wanted[place].add(landing.total)
         self.streams: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.twin = {call.path: new.operation for call, new in zip(graph.calls, pruned.calls, strict=True)}
         self.rng = np.random.default_rng(0)
         self.fitted: set[int] = set()
-        self.readers = {}
-        for weight in graph.readers:
-            linear = linear_map(weight.layer)
-            if linear is not None and linear.weight == weight.name:
-                self.readers[id(weight.layer)] = Reader(weight, linear, keep[weight.axes[weight.writes]])
+        self.readers = {
+            owner: Reader(linear, keep[weight.axes[weight.writes]])
+            for owner, (weight, linear) in linear_readers(graph).items()
+        }
 
     def remember(self, call, outputs, results):
-        """Keeps both networks' tensors that will be added to a layer's output."""
+        """Keeps both networks' tensors that will be added to a layer's output, until they are."""
         both = zip(call.outputs, _keras.flatten(outputs), _keras.flatten(results), strict=True)
         self.streams.update((place, (as_float(x), as_float(y))) for place, x, y in both if place in self.wanted)
+        for place in self.wanted.keys() & set(call.inputs):
+            self.wanted[place] -= set(call.outputs)
+            if not self.wanted[place]:
+                self.streams.pop(place, None)
 
     def fit(self, before: Step, after: Step, output):
         """Fits the layer that is about to run in the pruned network; a shared layer at its first call.
@@ -183,10 +189,6 @@ class Repair:
             value[np.ix_(*(np.arange(n)[k] for n, k in zip(value.shape, kept, strict=True)))] = new.value()
             found[id(weight.variable)] = value
         return found
-
-
-def as_float(x) -> np.ndarray:
-    return _keras.to_numpy(x).astype(np.float32, copy=False)
 
 
 def is_linear(layer) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kprune import _keras
+from kprune.channels import spread
 from kprune.cost import CostModel
 from kprune.data import check_inputs, require_finite, take
 from kprune.execution import execute
@@ -92,6 +93,16 @@ def images_for(graph: Graph, data) -> tuple[np.ndarray, ...]:
     return images
 
 
+def as_float(x) -> np.ndarray:
+    return _keras.to_numpy(x).astype(np.float32, copy=False)
+
+
+def linear_readers(graph: Graph) -> dict[int, tuple[SlicedWeight, LinearMap]]:
+    """The readers that are known as matrix products, by the id of the layer, and how each kernel acts."""
+    known = ((weight, linear_map(weight.layer)) for weight in graph.readers)
+    return {id(w.layer): (w, linear) for w, linear in known if linear is not None and linear.weight == w.name}
+
+
 def some_places(linear: LinearMap, layer, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Places:
     """Output places by lot, so many for each feature that a fit is well determined."""
     features = linear.matrix(layer, np.empty(_keras.variables_by_name(layer)[linear.weight].shape, np.int8)).shape[1]
@@ -133,7 +144,7 @@ class Observer:
 
     def __init__(self, graph: Graph):
         self.graph, self.landings = graph, landings(graph)
-        self.readers = {id(w.layer): w for w in graph.readers}
+        self.known = linear_readers(graph)
         self.energy: dict[int, float] = {}
         self.totals = {landing.total for landing in self.landings.values()}
         self.rng, self.calls = np.random.default_rng(0), 0
@@ -145,18 +156,17 @@ class Observer:
             if place in self.totals:
                 tensor = _keras.to_numpy(tensor)
                 self.energy[place] = float(tensor.var(axis=tuple(range(tensor.ndim - 1)), dtype=np.float64).sum())
-        weight = self.readers.get(call.owner)
-        linear = None if weight is None else linear_map(weight.layer)
-        if linear is None or linear.weight != weight.name or call.owner in self.seen:
+        if call.owner not in self.known or call.owner in self.seen:
             return
-        x, y = (_keras.to_numpy(t).astype(np.float32, copy=False) for t in (args[0], output))
+        weight, linear = self.known[call.owner]
+        x, y = as_float(args[0]), as_float(output)
         rows = linear.rows(weight.layer, x, some_places(linear, weight.layer, x, y, self.rng))
         self.seen[call.owner] = Seen(weight, linear, self.landings[call.outputs[0]], [inverse(r) for r in rows])
 
     def finish(self) -> list[Quadratic]:
         found = []
-        for owner, weight in self.readers.items():
-            seen = self.seen.get(owner)
+        for weight in {id(w.layer): w for w in self.graph.readers}.values():
+            seen = self.seen.get(id(weight.layer))
             found += blind(weight) if seen is None else self.quadratics(seen)
         return found
 
@@ -165,9 +175,7 @@ class Observer:
         filters = weight.axes[weight.writes]
         scale = np.ones(len(filters)) if seen.landing.norm is None else scale_of(seen.landing.norm.operation)
         scale = scale / np.sqrt(self.energy[seen.landing.total] + np.finfo(np.float32).tiny)
-        kernel = weight.value() * np.moveaxis(
-            np.broadcast_to(scale, (*np.delete(weight.shape, weight.writes), len(filters))), -1, weight.writes
-        )
+        kernel = weight.value() * spread(scale, len(weight.shape), weight.writes)
         matrices = seen.linear.matrix(layer, kernel.astype(np.float32))
         sets, columns = (seen.linear.matrix(layer, positions(weight, axis)) for axis in (weight.reads, weight.writes))
         return [
@@ -177,10 +185,7 @@ class Observer:
 
 def positions(weight: SlicedWeight, axis: int) -> np.ndarray:
     """The channel set of each element of a kernel along one of its axes, in the kernel's shape."""
-    sets = weight.axes[axis]
-    return np.broadcast_to(
-        sets.reshape([-1 if index == axis else 1 for index in range(len(weight.shape))]), weight.shape
-    )
+    return np.broadcast_to(spread(weight.axes[axis], len(weight.shape), axis), weight.shape)
 
 
 def inverse(rows: np.ndarray) -> np.ndarray:
