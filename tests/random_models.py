@@ -233,6 +233,22 @@ class Builder:
         conv = layers.Conv2D(self.width(), 3, padding="same", activation=self.activation())
         return layers.Concatenate()([conv(x), conv(self.draw(st.sampled_from(twins)))])
 
+    def channels_first(self):
+        """There and back, with layers that have the channels first in between."""
+        x, first = self.pick(), {"data_format": "channels_first", "padding": "same"}
+        y = layers.Permute((3, 1, 2))(x)
+        makers = [
+            lambda y: layers.Conv2D(self.width(), 3, strides=self.draw(st.integers(1, 2)), **first)(y),
+            lambda y: layers.BatchNormalization(axis=1)(y),
+            lambda y: layers.MaxPooling2D(2, **first)(y),
+            lambda y: layers.Concatenate(axis=1)([y, y]),
+            lambda y: layers.PReLU(shared_axes=[2, 3])(y),
+            lambda y: y * layers.GlobalAveragePooling2D(data_format="channels_first", keepdims=True)(y),
+        ]
+        for maker in self.draw(st.lists(st.sampled_from(makers), min_size=1, max_size=3)):
+            y = maker(y)
+        return layers.Permute((2, 3, 1))(y)
+
     def output(self):
         x = self.pick()
         kind = self.draw(st.sampled_from(["pool", "flatten", "map"]))
@@ -245,17 +261,23 @@ class Builder:
 STEPS = ["conv", "conv", "conv", "batch_normalization", "batch_normalization", "unary", "unary", "merged", "merged"]
 STEPS += ["grouped", "depthwise", "separable", "transposed", "concatenated", "shortcut", "split", "squeeze_excite"]
 STEPS += ["sequence", "rearranged", "rearranged", "normalized", "broadcast", "contracted", "recurrent", "over_time"]
-STEPS += ["nested", "shared"]
+STEPS += ["nested", "shared", "channels_first"]
 
 
 def random_model(draw, most_steps=9):
-    """A functional model with random weights: branches, merges, strides, groups, odd widths, one or two outputs."""
-    size = draw(st.sampled_from([6, 7, 8]))
-    inputs = keras.Input((size, size, draw(st.integers(1, 3))), name="image")
-    builder = Builder(draw, layers.Conv2D(draw(st.integers(3, 9)), 3, padding="same")(inputs))
+    """A functional model with random weights: branches, merges, strides, groups, odd widths, one or two outputs.
+
+    One input; or two, as a list or by name.
+    """
+    size, two = draw(st.sampled_from([6, 7, 8])), draw(st.sampled_from([None, None, None, list, dict]))
+    inputs = {name: keras.Input((size, size, draw(st.integers(1, 3))), name=name) for name in ("image", "other")}
+    builder = Builder(draw, layers.Conv2D(draw(st.integers(3, 9)), 3, padding="same")(inputs["image"]))
+    if two:
+        builder.tensors.append(layers.Conv2D(draw(st.integers(3, 9)), 3, padding="same")(inputs["other"]))
     for step in draw(st.lists(st.sampled_from(STEPS), min_size=2, max_size=most_steps)):
         made = getattr(builder, step)()
         if made.shape[1] >= 2 and made.shape[1] <= 16 and made.shape[-1] <= 40:
             builder.tensors.append(made)
     outputs = [builder.output() for _ in range(draw(st.integers(1, 2)))]
+    inputs = {None: inputs["image"], list: list(inputs.values()), dict: inputs}[two]
     return randomize(keras.Model(inputs, outputs), draw(st.integers(0, 99)))
