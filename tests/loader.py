@@ -28,9 +28,8 @@ for folder in map(str.strip, sys.stdin):
 
 @functools.cache
 def server():
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, "-c", SERVER], text=True, **pipes)
     atexit.register(process.kill)
     return process
 
