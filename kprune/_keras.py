@@ -146,6 +146,15 @@ def variables_by_name(layer) -> dict:
     return found
 
 
+def projections(layer) -> dict:
+    """The layers inside a `MultiHeadAttention` or `GroupQueryAttention` by what they make: query, key, value, output, and
+    gate where it has one.
+    """
+    names = ("query", "key", "value", "gate", "output")
+    found = {name: getattr(layer, f"_{name}_dense", None) for name in names}
+    return {name: inside for name, inside in found.items() if inside is not None}
+
+
 def is_layer(operation) -> bool:
     """Whether the operation is a layer, and so may have weights."""
     return isinstance(operation, keras.layers.Layer)

@@ -89,11 +89,31 @@ class MaskedLayer(keras.layers.Wrapper):
         return {**super().get_config(), "masks": self.masks}
 
 
+SEPARATE_INPUTS = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+
+
+@keras.saving.register_keras_serializable("kprune")
+class MaskedAttention(MaskedLayer):
+    """The same around a layer that takes query, value and key as arguments of their own."""
+
+    def build(self, query_shape, value_shape, key_shape=None):
+        if not self.layer.built:
+            self.layer.build(query_shape, value_shape, key_shape)
+        super().build(query_shape)
+
+    def call(self, query, value, key=None, **kwargs):
+        return self.layer(query, value, key=key, **kwargs)
+
+    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+        return self.layer.compute_output_shape(query_shape, value_shape, key_shape)
+
+
 def wrap(layer, weights: list[SlicedWeight], keep: np.ndarray):
     """The layer in a `MaskedLayer`, or as it is where it loses nothing or has no weights."""
     masks = {weight.name: weight_mask(weight, keep) for weight in weights}
     packed = {name: pack(mask) for name, mask in masks.items() if not mask.all()}
-    return MaskedLayer(layer, packed, name=layer.name) if packed else layer
+    kind = MaskedAttention if isinstance(layer, SEPARATE_INPUTS) else MaskedLayer
+    return kind(layer, packed, name=layer.name) if packed else layer
 
 
 def zero_filters(graph: Graph, keep: np.ndarray):

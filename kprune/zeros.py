@@ -3,7 +3,7 @@
 import numpy as np
 
 from kprune.channels import Barrier
-from kprune.graph import Graph, SlicedWeight
+from kprune.graph import Graph, SlicedWeight, calls_by_operation
 from kprune.rules import find_rule
 
 
@@ -33,18 +33,14 @@ def unheard(weight: SlicedWeight, live: np.ndarray, value: np.ndarray) -> np.nda
 def silent_inputs(graph: Graph, constants: dict[int, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
     """Per reader, which positions along its input axis are always zero, in every call."""
     silent: dict[tuple[str, str], np.ndarray] = {}
-    readers = {id(w.layer): w for w in graph.readers}
-    for call in graph.calls:
-        weight = readers.get(call.owner)
-        if weight is None:
-            continue
-        size = len(weight.axes[weight.reads])
-        zero = np.zeros(size, dtype=bool)
-        value = constants.get(call.inputs[0])
-        if value is not None and value.size == size:
-            zero = (value == 0).reshape(-1)
-        key = (weight.path, weight.name)
-        silent[key] = silent.get(key, True) & zero
+    calls = calls_by_operation(graph)
+    for weight in graph.readers:
+        size, zeros = len(weight.axes[weight.reads]), []
+        for call in calls[id(weight.layer)]:
+            value = constants.get(call.inputs[0])
+            sure = value is not None and value.size == size and len(set(call.inputs)) == 1  # else: which one is read?
+            zeros.append((value == 0).reshape(-1) if sure else np.zeros(size, dtype=bool))
+        silent[weight.path, weight.name] = np.all(zeros, axis=0)
     return silent
 
 

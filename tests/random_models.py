@@ -199,6 +199,17 @@ class Builder:
         scores = keras.ops.softmax(keras.ops.einsum("bic,bjc->bij", query, key), axis=-1)
         return layers.Reshape((height, width, value.shape[-1]))(keras.ops.matmul(scores, value))
 
+    def attention(self):
+        """Attention layers, from one map to itself or to another."""
+        x, y = (layers.Reshape((z.shape[1] * z.shape[2], z.shape[3]))(z) for z in self.same_shape())
+        makers = [
+            lambda: layers.Attention()([x, y]),
+            lambda: layers.AdditiveAttention()([x, x, y]),
+            lambda: layers.MultiHeadAttention(2, 3, output_shape=self.draw(st.sampled_from([None, 5])))(x, y),
+            lambda: layers.GroupQueryAttention(3, 4, 2)(x, x),
+        ]
+        return keras.ops.expand_dims(self.draw(st.sampled_from(makers))(), 2)
+
     def recurrent(self):
         x = self.pick()
         rows = layers.Reshape((x.shape[1], x.shape[2] * x.shape[3]))(x)
@@ -261,7 +272,7 @@ class Builder:
 STEPS = ["conv", "conv", "conv", "batch_normalization", "batch_normalization", "unary", "unary", "merged", "merged"]
 STEPS += ["grouped", "depthwise", "separable", "transposed", "concatenated", "shortcut", "split", "squeeze_excite"]
 STEPS += ["sequence", "rearranged", "rearranged", "normalized", "broadcast", "contracted", "recurrent", "over_time"]
-STEPS += ["nested", "shared", "channels_first"]
+STEPS += ["nested", "shared", "channels_first", "attention"]
 
 
 def random_model(draw, most_steps=9):

@@ -81,6 +81,15 @@ ROWS = {
         layers.Dot(axes=1)([layers.GlobalMaxPooling2D()(conv(x, 8, name)) for name in ("left", "right")])
     ),
     "attention by hand": lambda x: attention(layers.Reshape((64, 8))(stem(x))),
+    "attention": lambda x: attend(layers.Attention(), stem(x), conv(x, 6, "b"), conv(x, 8, "c")),
+    "scaled attention": lambda x: attend(layers.Attention(use_scale=True), stem(x), conv(x, 8, "b")),
+    "additive attention": lambda x: attend(layers.AdditiveAttention(), stem(x), conv(x, 6, "b"), conv(x, 8, "c")),
+    "heads": lambda x: itself(layers.MultiHeadAttention(2, 4), flat(stem(x))),
+    "heads with an output of their own": lambda x: attend_by_heads(
+        layers.MultiHeadAttention(2, 4, value_dim=3, output_shape=6), stem(x), conv(x, 7, "b"), conv(x, 5, "c")
+    ),
+    "gated heads": lambda x: attend_by_heads(layers.MultiHeadAttention(2, 4, use_gate=True), stem(x), conv(x, 7, "b")),
+    "grouped heads": lambda x: attend_by_heads(layers.GroupQueryAttention(4, 4, 2), stem(x), conv(x, 8, "b")),
     "lstm": lambda x: ops.expand_dims(layers.LSTM(5, return_sequences=True)(rows(stem(x))), 1),
     "bidirectional gru": lambda x: layers.Reshape((1, 1, 10))(layers.Bidirectional(layers.GRU(5))(rows(stem(x)))),
     "simple rnn": lambda x: layers.Reshape((1, 1, 5))(layers.SimpleRNN(5)(rows(stem(x)))),
@@ -89,6 +98,22 @@ ROWS = {
     "a layer made of others": lambda x: Block(6, name="block")(stem(x)),
     "twice nested": lambda x: twice_nested(x),
 }  # fmt: skip
+
+
+def flat(x):
+    return layers.Reshape((64, x.shape[-1]))(x)
+
+
+def attend(layer, *maps):
+    return ops.expand_dims(layer([flat(x) for x in maps]), 1)
+
+
+def attend_by_heads(layer, *maps):
+    return ops.expand_dims(layer(*map(flat, maps)), 1)
+
+
+def itself(layer, x):
+    return ops.expand_dims(layer(x, x), 1)
 
 
 def shuffle(x):
@@ -242,7 +267,10 @@ REASONS = {
     "divides by channels": lambda x: x[..., :1] / (1.5 + ops.tanh(stem(x))),
     "exponent is not a fixed number above zero": lambda x: ops.power(1.5 + ops.tanh(stem(x)), -1.0),
     "channels along two axes": lambda x: gram(stem(x), conv(x, 6, "b")),
-    "no rule for MultiHeadAttention": lambda x: self_attention(layers.Reshape((64, 8))(stem(x))),
+    "its scores are no product of channels": lambda x: attend(
+        layers.Attention(score_mode="concat"), stem(x), conv(x, 8, "b")
+    ),
+    "it has a mask that is computed": lambda x: masked_attention(layers.Reshape((64, 8))(stem(x))),
     "takes single channels": lambda x: ops.expand_dims(ops.unstack(stem(x), axis=-1)[3], -1),
     "every n-th channel of a part": lambda x: stem(x)[..., 1:6:2],
     "activation of 'stem' mixes channels": lambda x: stem(x, activation="softmax"),
@@ -253,8 +281,9 @@ def gram(x, other):
     return ops.einsum("bijc,bijd->bcd", x, other)[:, None]
 
 
-def self_attention(x):
-    return ops.expand_dims(layers.MultiHeadAttention(2, 4)(x, x), 1)
+def masked_attention(x):
+    scores = ops.matmul(x, ops.swapaxes(x, 1, 2))
+    return ops.expand_dims(layers.MultiHeadAttention(2, 4)(x, x, attention_mask=ops.greater(scores, 0.0)), 1)
 
 
 @pytest.mark.parametrize("reason", REASONS)

@@ -1,6 +1,7 @@
 """What kprune knows of each family of operations: one file a family, one class an operation."""
 
 from kprune.rules import (  # noqa: F401  (importing registers the rules)
+    attention,
     contraction,
     convolution,
     dense,
