@@ -32,6 +32,7 @@ if "strategy" not in FLAGS:  # a test may import several examples in one process
     flags.DEFINE_integer("images", 1437, "Training images.")
     flags.DEFINE_list("widths", ["24", "48", "96"], "Channels of the stages of the network.")
     flags.DEFINE_float("target_flops", 0.5, "Share of the FLOPs (multiply-accumulates) to remove.")
+    flags.DEFINE_string("criterion", "similarity", "What chooses filters: similarity in rounds, another one gradually.")
     flags.DEFINE_string("output", "results/distributed", "Folder for pruned.keras and plan.json.")
 
 
@@ -94,8 +95,11 @@ def train():
         model = kprune.distributed.mend_multiworker_fit(build())
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True), loss, metrics=["accuracy"])
-    callback = kprune.SimilarityPruning(FLAGS.target_flops)
     x, y = x[: FLAGS.images], y[: FLAGS.images]
+    if FLAGS.criterion == "similarity":
+        callback = kprune.SimilarityPruning(FLAGS.target_flops)
+    else:
+        callback = kprune.GradualPruning(FLAGS.criterion, FLAGS.target_flops, data=(x[:64], y[:64]))
     # Every worker must see the images in the same order: not shuffled here, since the digits came shuffled.
     model.fit(x, y, batch_size=FLAGS.batch, epochs=FLAGS.epochs, shuffle=False, verbose=0, callbacks=[callback])
     small = kprune.strip(model)
@@ -128,8 +132,8 @@ def main(_):
     if FLAGS.strategy == "data_parallel":
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={FLAGS.devices}"
     small, plan, accuracy = train()
-    name = f"{FLAGS.strategy}, worker {worker_index()}"
-    print(f"{name}: {1 - plan.flops[1] / plan.flops[0]:.2%} of the FLOPs removed, accuracy {accuracy:.2%}", flush=True)
+    name, removed = f"{FLAGS.strategy}, worker {worker_index()}", 1 - plan.flops[1] / plan.flops[0]
+    print(f"{FLAGS.criterion}, {name}: {removed:.2%} of the FLOPs removed, accuracy {accuracy:.2%}", flush=True)
     folder = pathlib.Path(FLAGS.output)
     folder.mkdir(parents=True, exist_ok=True)
     suffix = f"_{worker_index()}" if worker_index() else ""

@@ -147,8 +147,8 @@ def variables_by_name(layer) -> dict:
 
 
 def projections(layer) -> dict:
-    """The layers inside a `MultiHeadAttention` or `GroupQueryAttention` by what they make: query, key, value, output, and
-    gate where it has one.
+    """The layers inside a `MultiHeadAttention` or `GroupQueryAttention` by what they make: query, key, value,
+    output, and gate where it has one.
     """
     names = ("query", "key", "value", "gate", "output")
     found = {name: getattr(layer, f"_{name}_dense", None) for name in names}

@@ -14,6 +14,7 @@ from kprune.cost import CostModel
 from kprune.criteria import Criterion, Similarity
 from kprune.errors import OptionError
 from kprune.graph import Graph, trace
+from kprune.options import check_whole
 from kprune.plan import Plan, make_plan
 from kprune.record import PruningRecord
 from kprune.resume import RunFolder, fingerprint
@@ -238,8 +239,8 @@ def check_options(fit, criterion: Criterion, rounds):
             "A number of rounds.",
             "Pass rounds=5, or leave the criterion at similarity.",
         )
-    if rounds is not None and (isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1):
-        raise OptionError(f"rounds is {rounds!r}.", "A whole number of at least 1, or None.", "Pass rounds=5.")
+    if rounds is not None:
+        check_whole("rounds", rounds, 1, example=5)
 
 
 def model_name(place: int) -> str:

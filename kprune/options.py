@@ -15,6 +15,20 @@ def is_whole(value, least: int) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
 
 
+def check_whole(option: str, value, least: int, example: int | None = None):
+    """Refuses what is no whole number from `least` on; `example` is one that is told to pass.
+
+    Raises:
+      OptionError: it is none.
+    """
+    if not is_whole(value, least):
+        raise OptionError(
+            f"{option} is {value!r}.",
+            f"A whole number of at least {least}.",
+            f"Pass {option}={least if example is None else example}.",
+        )
+
+
 def check_share(option: str, value):
     """Refuses what is no share.
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from kprune.errors import OptionError
+from kprune.options import check_whole
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,8 @@ class EpochSchedule:
     def __post_init__(self):
         for name, least in (("start_epoch", 0), ("every_epochs", 1), ("until_epoch", 1)):
             value = getattr(self, name)
-            if name == "until_epoch" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise OptionError(
-                    f"{name} is {value!r}.", f"A whole number of at least {least}.", f"Pass {name}={least}."
-                )
+            if name != "until_epoch" or value is not None:
+                check_whole(name, value, least)
         if self.until_epoch is not None and self.until_epoch <= self.start_epoch:
             raise OptionError(
                 f"until_epoch={self.until_epoch} leaves no round after start_epoch={self.start_epoch}.",

@@ -18,9 +18,9 @@ PACKAGE = ROOT / "kprune"
 
 # A module may import modules of lower levels and of its own family (a family is one line: a module or a package).
 LEVELS = {
-    "kprune.errors": -1,
+    "kprune.errors": -2,
     "kprune.files": 0,
-    "kprune.options": 0,
+    "kprune.options": -1,
     "kprune.progress": 0,
     "kprune.registry": 0,
     "kprune.schedules": 0,

@@ -8,6 +8,7 @@ from kprune.callbacks.base import PruningCallback
 from kprune.criteria import Similarity, get_criterion, inform
 from kprune.errors import OptionError, TargetError
 from kprune.masking import zero_filters
+from kprune.options import check_whole
 from kprune.schedules import EpochSchedule, expected_share
 from kprune.selection import Budget, ChannelCount, Round, make_budget, require_reachable, select_by_score
 
@@ -150,11 +151,7 @@ def check_channels(channels_per_round, targets: tuple):
         raise OptionError(
             "channels_per_round is given together with a target.", "One of them.", "Leave out channels_per_round."
         )
-    whole = isinstance(channels_per_round, int) and not isinstance(channels_per_round, bool)
-    if not whole or channels_per_round < 1:
-        raise OptionError(
-            f"channels_per_round is {channels_per_round!r}.", "A whole number of at least 1.", "Pass 10, for instance."
-        )
+    check_whole("channels_per_round", channels_per_round, 1, example=10)
 
 
 def require_so_many(budget: ChannelCount, bounds):

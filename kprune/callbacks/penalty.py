@@ -5,6 +5,7 @@ import keras
 from kprune import _keras
 from kprune.errors import OptionError
 from kprune.graph import trace
+from kprune.options import is_number
 
 
 class ScalePenalty:
@@ -41,7 +42,7 @@ class BatchNormPenalty(keras.callbacks.Callback):
 
     def __init__(self, strength=1e-4):
         super().__init__()
-        if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not strength > 0:
+        if not is_number(strength) or not strength > 0:
             raise OptionError(f"strength is {strength!r}.", "A number above zero.", "Pass 1e-4.")
         self.strength = float(strength)
 

@@ -9,7 +9,7 @@ from kprune import _keras
 from kprune.criteria.base import register_criterion
 from kprune.criteria.informed import DataCriterion
 from kprune.criteria.statistics import Measure, Seen
-from kprune.errors import OptionError
+from kprune.options import check_whole
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,9 @@ class HRank(DataCriterion):
 
     def __init__(self, images: int = 500, ranking: str = "layer"):
         super().__init__(ranking)
-        if isinstance(images, bool) or not isinstance(images, int) or images < 1:
-            raise OptionError(f"images is {images!r}.", "A whole number of at least 1.", "Pass images=500.")
-        self.images = images
-        self.needs = (Ranks(images),)
+        check_whole("images", images, 1, example=500)
+        self.images = int(images)
+        self.needs = (Ranks(self.images),)
 
     def channel_scores(self, sums: dict[str, np.ndarray]) -> np.ndarray:
         return sums["sum"] / sums["count"]

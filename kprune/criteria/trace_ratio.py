@@ -32,7 +32,8 @@ class TraceRatio(DataCriterion):
 
     Features are means over places, so that both traces are sums over channels. The best subset of a size is found by
     turns of `ratio = trace ratio of the subset` and `subset = largest b - ratio * w`; the score is `b - ratio * w`.
-    Needs images and class labels.
+    Needs images and class labels. Channels that part the classes worse than the subset does score the lower, the larger
+    their features are: so, unlike criteria of size, it removes strong channels first.
 
     Source: Hu et al. 2021, "CATRO: Channel Pruning via Class-Aware Trace Ratio Optimization", arXiv 2110.10921,
     section 3 (the paper takes whole maps; here they are pooled, for bounded memory).

@@ -65,9 +65,13 @@ def plain(axes, grid: str | None = None):
 
 
 def legend_below(target, handles=None, ncols: int = 2):
-    """A legend under a figure, where it covers nothing."""
+    """A legend under a figure, where it covers nothing, of at most so many columns as fit its width."""
     options = {} if handles is None else {"handles": handles}
-    target.legend(loc="outside lower center", ncols=ncols, frameon=False, **options)
+    for columns in range(ncols, 0, -1):
+        legend = target.legend(loc="outside lower center", ncols=columns, frameon=False, **options)
+        if columns == 1 or legend.get_window_extent().width <= target.bbox.width:
+            return
+        legend.remove()
 
 
 def heatmap_height(rows: int) -> float:

@@ -138,7 +138,8 @@ def draw_tradeoff(axes, points: dict[str, list[Point]], before: float | None = N
     if before is not None:
         axes.axhline(100 * before, color="0.4", linestyle=":", label=f"before: {before:.2%}")
     axes.set_xlabel("FLOPs (multiply-accumulates) removed (%)")
-    axes.set_ylabel("accuracy (%), mean ± standard deviation")
+    repeated = any(p.runs > 1 for line in points.values() for p in line)
+    axes.set_ylabel("accuracy (%), mean ± standard deviation" if repeated else "accuracy (%)")
     style.plain(axes, "both")
 
 

@@ -19,9 +19,10 @@ SCRIPT = """
 import sys
 import distributed_training as example
 example.FLAGS(sys.argv[:1] + sys.argv[3:])
-for strategy in sys.argv[2].split(","):
-    example.FLAGS.strategy = strategy
-    example.FLAGS.output = f"{sys.argv[1]}/{strategy}"
+for run in sys.argv[2].split(","):
+    example.FLAGS.strategy, _, criterion = run.partition("-")
+    example.FLAGS.criterion = criterion or "similarity"
+    example.FLAGS.output = f"{sys.argv[1]}/{run}"
     example.main(None)
 """
 
@@ -32,8 +33,8 @@ def environment(**changes):
     return os.environ | {"PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": "", "TF_NUM_INTRAOP_THREADS": "1"} | changes
 
 
-def train(folder, strategies, *arguments, **changes):
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder), strategies, *SMALL, *arguments]
+def train(folder, runs, *arguments, **changes):
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder), runs, *SMALL, *arguments]
     subprocess.run(command, env=environment(**changes), check=True, timeout=600)
 
 
@@ -54,9 +55,10 @@ def assert_alike(expected, found, worker=""):
 def test_mirrored_devices_and_two_workers_prune_as_one_device_does(tmp_path):
     script = [sys.executable, "-W", "ignore", str(ROOT / "examples" / "distributed_training.py"), *SMALL]
     options = ["--strategy=multiworker", "--epochs=3", f"--output={tmp_path / 'workers'}"]
-    train(tmp_path, "mirrored,single", "--epochs=3")
+    train(tmp_path, "mirrored,single,mirrored-relevance,single-relevance", "--epochs=3")
     subprocess.run([*script, *options], env=environment(), check=True, timeout=600)
     assert_alike(tmp_path / "single", tmp_path / "mirrored")
+    assert_alike(tmp_path / "single-relevance", tmp_path / "mirrored-relevance")
     assert_alike(tmp_path / "single", tmp_path / "workers")
     assert_alike(tmp_path / "workers", tmp_path / "workers", "_1")
 
