@@ -39,9 +39,10 @@ if "weights" not in FLAGS:  # a test may import this module and tools in one pro
 def fine_tune(model, data, epochs, learning_rate, callbacks=()):
     """SGD with Nesterov momentum 0.9, weight decay 1e-4, and a cosine from `learning_rate` to zero."""
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, epochs * len(data)))
+    softmax = getattr(model.layers[-1], "activation", None) is keras.activations.softmax
     model.compile(
         optimizer=keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=1e-4),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=not softmax),
         metrics=["accuracy"],
     )
     return model.fit(data, epochs=epochs, verbose=2, callbacks=list(callbacks)).history

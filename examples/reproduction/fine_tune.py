@@ -33,7 +33,7 @@ class Method:
     """How filters are chosen, and what happens to the weights that stay.
 
     Attributes:
-      criterion: a criterion, or a function that makes one from the seed.
+      criterion: a criterion, or a function that makes one from the seed; None prunes nothing.
       repair: whether the readers are refitted from images without labels.
       soft: whether filters go between the epochs, in the place of before the first.
       scratch: whether the pruned shape starts from new weights.
@@ -46,6 +46,7 @@ class Method:
 
 
 METHODS = {
+    "not pruned": Method(None),
     "reconstruction_error, repaired": Method("reconstruction_error", repair=True),
     "similarity, repaired": Method(S(), repair=True),
     "similarity": Method(S()),
@@ -97,16 +98,18 @@ class InParts(keras.utils.PyDataset):
 
 
 def start_of(model, method, target, seed, images):
-    """The pruned network before training, and its plan; None where filters go while it trains."""
-    if method.soft:
-        return keras.models.clone_model(model), None
+    """The network before training: pruned already, but where nothing goes or filters go while it trains."""
+    if method.soft or method.criterion is None:
+        whole = keras.models.clone_model(model)
+        whole.set_weights(model.get_weights())
+        return whole
     criterion = method.criterion(seed) if isinstance(method.criterion, type) else method.criterion
     plan = kprune.plan_pruning(model, target, criterion=criterion, data=images)
     small = kprune.apply_plan(model, plan, data=images[0] if method.repair else None)
     if method.scratch:
         keras.utils.set_random_seed(seed)
         small = keras.models.clone_model(small)
-    return small, plan
+    return small
 
 
 def run(model, name, target, seed, data):
@@ -116,9 +119,7 @@ def run(model, name, target, seed, data):
     keras.utils.set_random_seed(seed)
     index = slice(None, None, len(x_train) // FLAGS.images)
     images = x_train[index].astype("float32"), y_train[index]
-    small, _ = start_of(model, method, target, seed, images)
-    if method.soft:
-        small.set_weights(model.get_weights())
+    small = start_of(model, method, target, seed, images)
     pruned = accuracy(small, x_test, y_test)
     training = training_dataset(x_train, y_train, FLAGS.batch, seed)
     if method.soft:
