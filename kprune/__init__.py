@@ -11,11 +11,13 @@ from kprune.criteria import Criterion, DataCriterion, register_criterion
 from kprune.errors import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
 from kprune.export import (
     Export,
+    MicroMemory,
     TFLiteExport,
     export_onnx,
     export_saved_model,
     export_tflite,
     export_tftrt,
+    micro_memory,
     read_metadata,
 )
 from kprune.iterate import PruningRun, prune_iteratively
@@ -48,6 +50,7 @@ __all__ = [
     "Limits",
     "MaskedLayer",
     "Measurement",
+    "MicroMemory",
     "ModelError",
     "OptionError",
     "Plan",
@@ -74,6 +77,7 @@ __all__ = [
     "export_tftrt",
     "from_tf_keras",
     "load_keras2",
+    "micro_memory",
     "model_cost",
     "plan_pruning",
     "plan_rates",

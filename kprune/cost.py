@@ -29,7 +29,8 @@ class Cost:
       flops: multiply-accumulates of conv and dense layers, at the output map (Wu 2023, section 3); NaN where the
         input size is unknown.
       params: all weights, BatchNorm statistics included.
-      activation_bytes: largest sum of tensors alive at one moment, as float32, in the order of the graph.
+      activation_bytes: largest sum of tensors alive at one moment, as float32, in the order of the graph. It estimates
+        what a runtime plans; `kprune.micro_memory` asks one.
       layers: one row per layer that has sliced weights.
     """
 
@@ -38,9 +39,15 @@ class Cost:
     activation_bytes: float
     layers: tuple[LayerCost, ...] = field(repr=False, default=())
 
+    @property
+    def weight_bytes(self) -> int:
+        """All weights as float32, which is nearly the size of a float32 file; one of int8 has about a quarter."""
+        return FLOAT_BYTES * self.params
+
     def __str__(self) -> str:
+        weights = f"{self.params:,} parameters ({self.weight_bytes / 1e6:.2f} MB)"
         memory = f"{self.activation_bytes / 1e6:.2f} MB of activations"
-        return f"{self.flops / 1e6:.2f} M FLOPs (multiply-accumulates), {self.params:,} parameters, {memory}"
+        return f"{self.flops / 1e6:.2f} M FLOPs (multiply-accumulates), {weights}, {memory}"
 
 
 class CostModel:
@@ -142,14 +149,14 @@ def model_cost(model) -> Cost:
       model: a built functional or Sequential `keras.Model`.
 
     Returns:
-      A `Cost` with `.flops` (multiply-accumulates), `.params`, `.activation_bytes` and `.layers`.
+      A `Cost` with `.flops` (multiply-accumulates), `.params`, `.weight_bytes`, `.activation_bytes` and `.layers`.
 
     Raises:
       ModelError: the model has no graph.
 
     Example:
       >>> print(kprune.model_cost(model))
-      40.81 M FLOPs (multiply-accumulates), 272,474 parameters, 0.20 MB of activations
+      40.81 M FLOPs (multiply-accumulates), 272,474 parameters (1.09 MB), 0.20 MB of activations
     """
     return CostModel(trace(model)).cost()
 

@@ -7,6 +7,8 @@
 Prints the size of the file and how close it is to the model. A mistake gives one line and exit code 2.
 """
 
+import dataclasses
+
 from absl import flags
 
 import _cli
@@ -32,12 +34,17 @@ REPRESENTATIVE_DATA = flags.DEFINE_string(
 )
 REPRESENTATIVE_KEY = flags.DEFINE_string("representative_key", None, "The one array of an .npz file to use.")
 RECORD = flags.DEFINE_string("record", None, "A JSON file for what was measured; tools/report.py shows it.")
+MICRO = flags.DEFINE_bool(
+    "micro_memory",
+    False,
+    "Tell the arena that TFLite Micro needs on a microcontroller; needs the package tflite-micro.",
+)
 OVERWRITE = flags.DEFINE_bool("overwrite", True, "Replace an existing file.")
 
 
 def main(_) -> None:
     from kprune.errors import OptionError
-    from kprune.export import export_tflite
+    from kprune.export import export_tflite, micro_memory
 
     data, key = REPRESENTATIVE_DATA.value, REPRESENTATIVE_KEY.value
     if key is not None and data is None:
@@ -51,6 +58,8 @@ def main(_) -> None:
         representative_data=None if data is None else _cli.load_arrays(data, key),
         overwrite=OVERWRITE.value,
     )
+    if MICRO.value:
+        result = dataclasses.replace(result, arena_bytes=micro_memory(OUTPUT.value).arena_bytes)
     print(result)
     _cli.write_record(RECORD.value, result)
 

@@ -26,6 +26,7 @@ class Export:
       agreement: the share of samples whose largest output along the last axis is the Keras model's, 0..1; of several
         outputs the worst; None where no output has a last axis longer than 1, or the file could not be run here.
       samples: the number of samples that were compared.
+      arena_bytes: the memory that TFLite Micro needs to run it, as `micro_memory` tells; None where nobody asked.
     """
 
     path: pathlib.Path
@@ -34,6 +35,7 @@ class Export:
     error: float | None
     agreement: float | None
     samples: int
+    arena_bytes: int | None = dataclasses.field(default=None, kw_only=True)
 
     def to_json(self) -> dict:
         """Everything as plain numbers and texts."""
@@ -46,11 +48,13 @@ class Export:
         Raises:
           KeyError: a part is missing.
         """
+        data = {"arena_bytes": None} | data  # records of earlier versions have none
         values = {entry.name: data[entry.name] for entry in dataclasses.fields(Export)}
         return Export(**values | {"path": pathlib.Path(values["path"])})
 
     def __str__(self) -> str:
-        first = f"{self.path}: {self.kind}, {self.size_bytes / 1000:.1f} kB\n"
+        arena = "" if self.arena_bytes is None else f", {self.arena_bytes / 1000:.1f} kB of arena under TFLite Micro"
+        first = f"{self.path}: {self.kind}, {self.size_bytes / 1000:.1f} kB{arena}\n"
         if self.error is None:
             return f"{first}not compared with the Keras model: its runtime is not installed here"
         agreement = "" if self.agreement is None else f", same class for {self.agreement:.1%}"

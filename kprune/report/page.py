@@ -83,19 +83,26 @@ def exports(found: Sequence) -> list[str]:
     """Files, and how close each is to the model."""
     if not found:
         return []
-    head = ["file", "kind", "size", "largest difference, of the largest output", "same class", "samples compared"]
+    head = ["file", "kind", "size", "arena, TFLite Micro", "largest difference, of the largest output", "same class"]
+    head.append("samples compared")
     rows = [
         [
             export.path.name,
             export.kind,
             kibibytes(export.size_bytes),
+            kibibytes(export.arena_bytes),
             "not run" if export.error is None else f"{export.error:.2g}",
             "-" if export.agreement is None else f"{export.agreement:.1%}",
             str(export.samples),
         ]
         for export in found
     ]
-    return ["<h2>Files, against the model that each was made from</h2>", *table(head, rows, texts=2)]
+    known = [place for place in range(len(head)) if any(row[place] is not None for row in rows)]
+    rows = [[row[place] or "-" for place in known] for row in rows]
+    return [
+        "<h2>Files, against the model that each was made from</h2>",
+        *table([head[place] for place in known], rows, texts=2),
+    ]
 
 
 def timings(benchmark: Benchmark | None) -> list[str]:

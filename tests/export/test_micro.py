@@ -1,0 +1,109 @@
+"""The arena of TFLite Micro: against sizes counted by hand, and against TFLite Micro running in it."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import kprune
+from kprune.errors import ModelError, OptionError
+from kprune.export import Export, export_tflite, micro_memory
+
+IMAGES = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype("float32")
+RUN = """
+import sys, numpy
+from tflite_micro import runtime
+interpreter = runtime.Interpreter.from_file(sys.argv[1], arena_size=int(sys.argv[2]))
+interpreter.set_input(numpy.zeros((1, 16, 16, 3), "int8"), 0)
+interpreter.invoke()
+"""
+
+needs_micro = pytest.mark.skipif(
+    not kprune.export.micro.importlib.util.find_spec("tflite_micro"), reason="needs tflite-micro"
+)
+
+
+def conv(x, filters):
+    return layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+
+
+def chain():
+    inputs = keras.Input((16, 16, 3))
+    return keras.Model(inputs, conv(conv(conv(inputs, 24), 32), 4))
+
+
+def residual():
+    inputs = keras.Input((16, 16, 3))
+    x = conv(inputs, 16)
+    return keras.Model(inputs, layers.Dense(4)(layers.Flatten()(layers.Add()([x, conv(conv(x, 32), 16)]))))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    folder, found = tmp_path_factory.mktemp("micro"), {}
+    for name, model in (("chain", chain()), ("residual", residual())):
+        found[name] = model, folder / f"{name}.tflite"
+        options = {"quantize": "int8", "io_dtype": "int8", "representative_data": IMAGES, "batch_size": 1}
+        export_tflite(model, found[name][1], **options)
+    return found
+
+
+@pytest.fixture(scope="module")
+def needed(files):
+    return {name: micro_memory(path) for name, (_, path) in files.items()}
+
+
+@needs_micro
+def test_activations_are_those_alive_at_once(needed):
+    """Largest where the second conv reads 24 and writes 32 channels; or where its output stands beside x and itself."""
+    assert needed["chain"].activation_bytes == 16 * 16 * (24 + 32)
+    assert needed["residual"].activation_bytes == 16 * 16 * (16 + 32 + 16)
+
+
+@needs_micro
+@pytest.mark.parametrize("name", ["chain", "residual"])
+def test_the_estimate_of_the_model_is_what_the_planner_takes(files, needed, name):
+    assert kprune.model_cost(files[name][0]).activation_bytes / 4 == needed[name].activation_bytes
+
+
+@needs_micro
+def test_the_file_runs_in_the_arena_and_in_none_that_is_smaller(files, needed):
+    path, least = files["residual"][1], needed["residual"].arena_bytes
+    command = [sys.executable, "-c", RUN, str(path), str(least)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    with pytest.raises(OptionError, match="needs more than"):
+        micro_memory(path, least - 64)
+
+
+@needs_micro
+def test_what_cannot_run_says_why(tmp_path):
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, layers.Dense(4)(keras.ops.top_k(inputs, 3)[0]))
+    export_tflite(model, tmp_path / "top.tflite")
+    with pytest.raises(ModelError, match="TOPK"):
+        micro_memory(tmp_path / "top.tflite")
+    (tmp_path / "broken.tflite").write_text("no model")
+    with pytest.raises(ModelError, match="cannot run"):
+        micro_memory(tmp_path / "broken.tflite")
+
+
+def test_other_files_and_a_missing_package_are_refused(tmp_path, files, monkeypatch):
+    with pytest.raises(OptionError, match="no file"):
+        micro_memory(tmp_path / "missing.tflite")
+    (tmp_path / "net.onnx").write_text("")
+    with pytest.raises(ModelError, match="no TFLite file"):
+        micro_memory(tmp_path / "net.onnx")
+    monkeypatch.setattr(kprune.export.micro, "PACKAGE", "no_such_package")
+    with pytest.raises(ModelError, match="pip install tflite-micro"):
+        micro_memory(files["chain"][1])
+
+
+def test_an_export_carries_its_arena_and_older_records_have_none(files):
+    export = Export(files["chain"][1], "int8 TFLite file", 4096, 0.01, 0.99, 8, arena_bytes=20480)
+    assert Export.from_json(export.to_json()) == export and "20.5 kB of arena" in str(export)
+    old = {name: value for name, value in export.to_json().items() if name != "arena_bytes"}
+    assert Export.from_json(old).arena_bytes is None
