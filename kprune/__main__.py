@@ -18,7 +18,7 @@ def find_tools() -> dict[str, pathlib.Path]:
     if not paths:
         with contextlib.suppress(metadata.PackageNotFoundError):
             files = metadata.files("kprune") or ()
-            paths = [pathlib.Path(f.locate()) for f in files if f.match("share/kprune/tools/*.py")]
+            paths = [pathlib.Path(f.locate()).resolve() for f in files if f.match("share/kprune/tools/*.py")]
     names = {path.stem: path for path in paths if not path.name.startswith("_")}
     order = [*(name for name in ORDER if name in names), *sorted(names.keys() - set(ORDER))]
     return {name: names[name] for name in order}

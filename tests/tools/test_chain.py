@@ -1,11 +1,14 @@
-"""From a trained network to its report by shell, as the documentation of the tools says."""
+"""From a trained network to its report by shell, as the tools' documentation says; and from an installed wheel."""
 
+import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -16,31 +19,108 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Pruning with data and the export compute with TensorFlow; the others start faster on NumPy.
 CHAIN = """
 set -euo pipefail
+files=pruned/small.tflite
 "$PYTHON" "$TOOLS/prune.py" --model=digits.keras --target_flops=0.4 --criterion=l1 --repair_data=images.npy \
-    --output=pruned
-"$PYTHON" "$TOOLS/export_tflite.py" --model=pruned/model.keras --output=pruned/small.tflite \
+    --output=pruned --save_config=run.json
+"$PYTHON" "$TOOLS/export_tflite.py" --model=pruned/model.keras --output=pruned/small.tflite --quantize=int8 \
     --representative_data=images.npy --record=pruned/small.json
+if [ "$ONNX" = yes ]; then
+    "$PYTHON" "$TOOLS/export_onnx.py" --model=pruned/model.keras --output=pruned/small.onnx --batch_size=1 \
+        --record=pruned/onnx.json
+    files="$files pruned/small.onnx"
+fi
+"$PYTHON" "$TOOLS/prune.py" --config=run.json --output=again
 export KERAS_BACKEND=numpy
-"$PYTHON" "$TOOLS/benchmark.py" pruned/small.tflite --runs=20 --output=pruned/timings.json
+"$PYTHON" "$TOOLS/benchmark.py" $files --runs=20 --output=pruned/timings.json
 "$PYTHON" -m kprune report --folder=pruned --title="Digits"
 """
 
 
-@pytest.mark.slow
-def test_prune_export_benchmark_report(tmp_path):
-    (x, y), (x_test, y_test) = load_digits_images()
-    model = train_digits(build_digits_resnet(), x, y, epochs=4)
-    model.save(tmp_path / "digits.keras")
-    np.save(tmp_path / "images.npy", x[:128])
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHON": sys.executable, "TOOLS": str(ROOT / "tools")}
-    done = subprocess.run(["bash", "-c", CHAIN], cwd=tmp_path, env=environment, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A folder with a network trained on the digits, images for its repair, and all that the chain makes of them."""
+    folder = tmp_path_factory.mktemp("chain")
+    (x, y), test = load_digits_images()
+    train_digits(build_digits_resnet(), x, y, epochs=4).save(folder / "digits.keras")
+    np.save(folder / "images.npy", x[:128])
+    has_onnx = all(map(importlib.util.find_spec, ("tf2onnx", "onnxruntime")))
+    environment = {"PYTHONPATH": str(ROOT), "PYTHON": sys.executable, "TOOLS": str(ROOT / "tools")}
+    environment |= {"ONNX": "yes" if has_onnx else "no"}
+    command = ["bash", "-c", CHAIN]
+    done = subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "pruned"
-    report = kprune.Report.load(folder / "report.json")
+    return folder, test
+
+
+@pytest.mark.slow
+def test_prune_export_benchmark_report(digits):
+    folder, (x_test, y_test) = digits
+    pruned = folder / "pruned"
+    report = kprune.Report.load(pruned / "report.json")
     assert report.plan.flops[1] <= 0.6 * report.plan.flops[0]
-    assert report.exports[0].size_bytes == (folder / "small.tflite").stat().st_size
-    assert report.timings[0].median_ms > 0 and len(json.loads((folder / "timings.json").read_text())["models"]) == 1
-    page = (folder / "report.html").read_text()
+    exports = {export.path.name: export for export in report.exports}
+    assert exports["small.tflite"].size_bytes == (pruned / "small.tflite").stat().st_size
+    timed = json.loads((pruned / "timings.json").read_text())["models"]
+    assert len(report.timings) == len(timed) and all(timing.median_ms > 0 for timing in report.timings)
+    page = (pruned / "report.html").read_text()
     assert all(part in page for part in ("<h1>Digits</h1>", "small.tflite", "stage3_1_conv", "data:image/svg+xml"))
-    logits = kprune.run_tflite(folder / "small.tflite", x_test)
+    logits = kprune.run_tflite(pruned / "small.tflite", x_test)
     assert (logits.argmax(-1) == y_test).mean() > 0.8
+
+
+@pytest.mark.slow
+def test_the_chain_has_an_onnx_file(digits):
+    pytest.importorskip("tf2onnx"), pytest.importorskip("onnxruntime")
+    pruned = digits[0] / "pruned"
+    report = kprune.Report.load(pruned / "report.json")
+    assert [timing.kind for timing in report.timings] == ["tflite", "onnx"]
+    assert {export.path.name: export.error for export in report.exports}["small.onnx"] < 1e-4
+
+
+@pytest.mark.slow
+def test_the_saved_config_makes_the_same_network(digits):
+    folder, (x_test, _) = digits
+    plans = [kprune.Plan.load(folder / name / "plan.json") for name in ("pruned", "again")]
+    assert plans[0] == plans[1]
+    models = [keras.saving.load_model(folder / name / "model.keras") for name in ("pruned", "again")]
+    outputs = [model.predict(x_test, verbose=0) for model in models]
+    np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The site-packages of a prefix that holds the project's wheel and nothing else."""
+    if not all(map(importlib.util.find_spec, ("pip", "setuptools"))):
+        pytest.skip("needs pip and setuptools")
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy: building leaves files where it builds
+    source.mkdir()
+    for name in ("kprune", "tools"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = ["wheel", ".", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([*pip, *build], cwd=source, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    install = ["install", "--no-deps", "--no-compile", "--ignore-installed", "--prefix", str(folder / "prefix")]
+    subprocess.run([*pip, *install, str(wheel)], check=True, capture_output=True)
+    return next((folder / "prefix").rglob("kprune/__main__.py")).parents[1]
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_lists_and_runs_the_tools(installed, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(installed), "KERAS_BACKEND": "numpy"}
+
+    def kprune_command(*arguments):
+        command = [sys.executable, "-m", "kprune", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    listing = kprune_command()
+    assert listing.returncode == 0, listing.stderr
+    prefix = installed.parents[2]
+    assert f"The scripts lie in {prefix / 'share' / 'kprune' / 'tools'}." in listing.stdout
+    for name in ("prune", "report", "export_tflite", "export_onnx", "benchmark", "plot"):
+        assert f"\n  {name} " in listing.stdout
+    missing = kprune_command("benchmark", "missing.tflite")
+    assert missing.returncode == 2 and "There is no file missing.tflite" in missing.stderr

@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("tool, flag", [("export_tflite.py", "--quantize"), ("benchmark_tflite.py", "--threads")])
+@pytest.mark.parametrize("tool, flag", [("export_tflite.py", "--quantize"), ("benchmark.py", "--threads")])
 def test_help_names_the_flags(tmp_path, tool, flag):
     result = run_tool(tmp_path, tool, "--help")
     assert result.returncode == 0 and flag in result.stdout and tool in result.stdout and not result.stderr
@@ -59,7 +59,7 @@ def test_help_names_the_flags(tmp_path, tool, flag):
         ("export_tflite.py", ["--modle=x"], ["Unknown command line flag 'modle'"]),
         ("export_tflite.py", ["--model=x", "--output=y", "--quantize=int4"], ["int4", "float16"]),
         ("export_tflite.py", ["--model=x", "--output=y", "z"], ["Unexpected argument 'z'"]),
-        ("benchmark_tflite.py", ["--runs=0", "x"], ["--runs=0", "positive"]),
+        ("benchmark.py", ["--runs=0", "x"], ["--runs=0", "positive"]),
     ],
 )
 def test_a_wrong_flag_is_one_line(tmp_path, tool, arguments, words):
@@ -70,7 +70,7 @@ def test_a_wrong_flag_is_one_line(tmp_path, tool, arguments, words):
     "tool, arguments, words",
     [
         ("export_tflite.py", ["--model=missing.keras", "--output=x.tflite"], ["no model file", "To mend"]),
-        ("benchmark_tflite.py", ["broken.tflite"], ["broken.tflite could not be opened"]),
+        ("benchmark.py", ["broken.tflite"], ["broken.tflite could not be opened"]),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line(folder, tool, arguments, words):
@@ -89,12 +89,13 @@ def test_export_writes_the_quantized_file(folder):
     assert run_tflite(folder / "q.tflite", np.zeros((1, 8, 8, 3))).shape == (1, 4)
 
 
-def test_benchmark_writes_the_times_of_every_file(folder):
+@pytest.mark.parametrize("tool", ["benchmark.py", "benchmark_tflite.py"])
+def test_benchmark_writes_the_times_of_every_file(folder, tool):
     files = ["net.tflite", "--files=net.tflite"]
-    result = run_tool(folder, "benchmark_tflite.py", *files, "--runs=7", "--output=times.json")
+    result = run_tool(folder, tool, *files, "--runs=7", "--output=times.json")
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 2
-    timings = json.loads((folder / "times.json").read_text())
+    assert len(result.stdout.splitlines()) == 4 and "median of 7 runs" in result.stdout
+    timings = json.loads((folder / "times.json").read_text())["models"]
     assert [(timing["path"], len(timing["samples_ms"])) for timing in timings] == [("net.tflite", 7)] * 2
 
 
