@@ -1,8 +1,11 @@
-"""Every Python block of the README runs, one after the other, on a small network."""
+"""Every Python block of the README and of docs/ runs, one after the other, on a small network."""
 
 import importlib.util
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -11,10 +14,17 @@ import pytest
 import kprune
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 OPTIONAL = {"export_onnx": "tf2onnx", "benchmark(": "ai_edge_litert", "quantize_aware": "tensorflow_model_optimization"}
+OPTIONAL |= {"micro_memory": "tflite_micro"}
 
 pytestmark = pytest.mark.slow
+
+
+def blocks_of(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+PAGES = {page: blocks_of(page) for page in sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))}
 
 
 def small_network():
@@ -44,14 +54,55 @@ def namespace(tmp_path_factory):
     }
 
 
+def run_blocks(page, namespace):
+    """In one test, since a block needs what those before it made, and tests may run in other processes.
+
+    A block for another backend of Keras than this process has is not run here; `test_jax_blocks_run` does it.
+    """
+    for number, block in enumerate(blocks_of(page)):
+        installed = all(importlib.util.find_spec(package) for word, package in OPTIONAL.items() if word in block)
+        if installed and JAX_ONLY not in block:
+            exec(compile(block, f"{page}, block {number}", "exec"), namespace)
+
+
+JAX_ONLY = "keras.distribution.DataParallel"
+IN_JAX = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+import keras, numpy, test_readme
+build = test_readme.small_network
+{block}
+model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+model.fit(numpy.zeros((8, 8, 8, 3)), numpy.zeros(8), verbose=0)
+"""
+
+
 def test_there_are_blocks():
-    assert len(BLOCKS) >= 7
+    assert len(blocks_of("README.md")) >= 7 and PAGES["docs/distributed.md"]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_readme_runs(namespace, monkeypatch):
-    """In one test, since a block needs what those before it made, and tests may run in other processes."""
     monkeypatch.chdir(namespace["folder"])
-    for number, block in enumerate(BLOCKS):
-        if all(importlib.util.find_spec(package) for word, package in OPTIONAL.items() if word in block):
-            exec(compile(block, f"README block {number}", "exec"), namespace)
+    run_blocks("README.md", namespace)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow's strategies")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", [page for page, blocks in PAGES.items() if blocks])
+def test_the_pages_of_docs_run(page, namespace, monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+    monkeypatch.chdir(namespace["folder"])
+    own = {"tf": tf, "kprune": kprune, "build": small_network, "worker": 0}
+    run_blocks(
+        page, own | {name: namespace[name] for name in ("keras", "loss", "model", "x_train", "y_train", "x_test")}
+    )
+
+
+def test_jax_blocks_run():
+    pytest.importorskip("jax")
+    block = "\n".join(block for blocks in PAGES.values() for block in blocks if JAX_ONLY in block)
+    code = IN_JAX.format(root=str(ROOT), tests=str(ROOT / "tests"), block=block)
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and block, done.stderr
