@@ -12,12 +12,14 @@ from kprune.timings import Benchmark
 # Pictures are drawn for paper, so they keep a white ground in the dark too.
 STYLE = """
 :root { color-scheme: light dark;
-  --page: #fff; --card: #f3f5f8; --ink: #1a1e24; --quiet: #58616d; --line: #d5dae1; --bar: #e69f0080; }
+  --page: #fff; --card: #f3f5f8; --ink: #1a1e24; --quiet: #58616d; --line: #d5dae1; --bar: #e69f0080;
+  --link: #0b57d0; }
 @media (prefers-color-scheme: dark) { :root {
-  --page: #14171c; --card: #1e232a; --ink: #e5e8ec; --quiet: #9da6b2; --line: #38404a; --bar: #e69f0070; } }
+  --page: #14171c; --card: #1e232a; --ink: #e5e8ec; --quiet: #9da6b2; --line: #38404a; --bar: #e69f0070;
+  --link: #8ab4f8; } }
 body { margin: 0 auto; padding: 1rem; max-width: 66rem; font: 1rem/1.5 system-ui, sans-serif;
   color: var(--ink); background: var(--page); }
-h1 { margin: .5rem 0; } h2 { margin: 2rem 0 .5rem; font-size: 1.25rem; }
+a { color: var(--link); } h1 { margin: .5rem 0; } h2 { margin: 2rem 0 .5rem; font-size: 1.25rem; }
 p, figcaption, dt, .quiet { color: var(--quiet); } p { margin: .3rem 0; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: .7rem; margin: 1rem 0; }
 .tiles > div { padding: .7rem 1rem; border-radius: .5rem; background: var(--card); }
@@ -32,6 +34,8 @@ td.rate { min-width: 7rem;
 figure { margin: 1rem 0; } img { display: block; max-width: max(100%, 40rem); background: #fff; border-radius: .5rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { th, td { padding-right: .5rem; } thead th { min-width: 0; }
+  .wide table { font-size: .85rem; } td.rate { min-width: 4.5rem; } td.reason { min-width: 10rem; } }
 """.strip()
 
 
@@ -117,7 +121,7 @@ def timings(benchmark: Benchmark | None) -> list[str]:
             timing.kind,
             f"{timing.median_ms:.3f}",
             f"{timing.p10_ms:.3f}-{timing.p90_ms:.3f}",
-            str(benchmark.speedup(index)),
+            str(benchmark.speedup(index)) if index else "1",
             kibibytes(timing.memory_bytes) or "-",
             kibibytes(timing.size_bytes) or "-",
         ]
