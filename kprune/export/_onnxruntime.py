@@ -44,6 +44,8 @@ def open_onnx(path, threads: int = 1) -> OnnxModel:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    # Else its threads keep spinning after a run, and slow whatever runs next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         with quiet():
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
