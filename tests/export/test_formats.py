@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import time
 
 import keras
 import numpy as np
@@ -186,6 +187,20 @@ def test_the_opset_is_the_files(net, tmp_path, opset):
 def test_an_unknown_opset_is_refused(net, tmp_path):
     with pytest.raises(OptionError, match="opset is 9"):
         export_onnx(net, tmp_path / "net.onnx", opset=9)
+
+
+@needs_onnx
+def test_onnxruntime_rests_between_runs(tmp_path):
+    """Its threads would go on spinning, and slow the model whose turn is next."""
+    inputs = keras.Input((32, 32, 16))
+    export_onnx(keras.Model(inputs, layers.Conv2D(64, 3)(inputs)), tmp_path / "net.onnx", batch_size=1)
+    model = open_file(tmp_path / "net.onnx", threads=4)
+    model.feed({model.inputs[0].name: np.zeros((1, 32, 32, 16), "float32")})
+    for _ in range(5):
+        model.invoke()
+    before = time.process_time()
+    time.sleep(0.1)
+    assert time.process_time() - before < 0.02
 
 
 @needs_onnx
