@@ -99,6 +99,7 @@ def choose(criterion: Criterion, budget: Budget, bounds: Bounds, how=select) -> 
         target={budget.kind: budget.target},
         rounds=[vars(entry) for entry in rounds],
         merges=merges,
+        bounds=bounds,
     )
 
 

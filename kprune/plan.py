@@ -240,7 +240,7 @@ def check_decision(plan: Plan, graph: Graph, keep: np.ndarray):
             raise PlanError("The plan leaves a tensor without channels.", "At least one channel.", "Keep one more.")
 
 
-def make_plan(cost: CostModel, keep: np.ndarray, *, criterion=None, target=None, rounds=(), merges=None) -> Plan:
+def make_plan(cost: CostModel, keep: np.ndarray, *, criterion=None, target=None, rounds=(), merges=None, bounds=None) -> Plan:
     """A plan from a decision per channel set.
 
     Args:
@@ -248,14 +248,20 @@ def make_plan(cost: CostModel, keep: np.ndarray, *, criterion=None, target=None,
       keep: bool, one per channel set.
       criterion, target, rounds: how it was found.
       merges: per writer path, the `merge` entries.
+      bounds: the limits met with the model, so that a layer which they leave out says so.
     """
     graph, everything = cost.graph, cost.everything()
+
+    def reason(weight):
+        left_out = bounds is not None and not bounds.removable[weight.axes[weight.writes]].any()
+        return graph.reason(weight) or ("the limits leave it out" if left_out else None)
+
     layers = tuple(
         LayerPlan(
             weight.path,
             weight.shape[weight.writes],
             tuple(np.flatnonzero(keep[weight.axes[weight.writes]]).tolist()),
-            graph.reason(weight),
+            reason(weight),
             tuple((merges or {}).get(weight.path, ())),
         )
         for weight in graph.writers

@@ -55,6 +55,7 @@ def plan_rates(model, rates: dict, *, criterion=None, data=None, limits: Limits 
         criterion={"name": criterion.name, **criterion.get_config()},
         target={"rates": {name: float(rate) for name, rate in rates.items()}},
         merges=merges,
+        bounds=bounds,
     )
 
 

@@ -321,3 +321,12 @@ def test_depthwise_convs_follow_their_inputs():
 def test_rates_that_cannot_be_are_refused(staged, rates, limits, message):
     with pytest.raises(kprune.OptionError, match=f"{message}.*To mend"):
         kprune.plan_rates(staged, rates, limits=limits)
+
+
+def test_a_layer_that_the_limits_leave_out_says_so_in_the_plan():
+    model, limits = build(residual), kprune.Limits(exclude="stem")
+    by_rate = kprune.plan_rates(model, {"*": 0.4}, criterion="l1", limits=limits)
+    for plan in (kprune.plan_pruning(model, 0.1, criterion="l1", limits=limits), by_rate):
+        reasons = {entry.path: (entry.rate, entry.reason) for entry in plan.layers}
+        assert reasons["stem"] == (0.0, "the limits leave it out") and "the limits leave it out" in plan.summary()
+        assert sum(reason == "the limits leave it out" for _, reason in reasons.values()) < len(reasons)
