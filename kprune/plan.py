@@ -240,7 +240,9 @@ def check_decision(plan: Plan, graph: Graph, keep: np.ndarray):
             raise PlanError("The plan leaves a tensor without channels.", "At least one channel.", "Keep one more.")
 
 
-def make_plan(cost: CostModel, keep: np.ndarray, *, criterion=None, target=None, rounds=(), merges=None, bounds=None) -> Plan:
+def make_plan(
+    cost: CostModel, keep: np.ndarray, *, criterion=None, target=None, rounds=(), merges=None, bounds=None
+) -> Plan:
     """A plan from a decision per channel set.
 
     Args:

@@ -80,18 +80,18 @@ def micro_memory(path, arena_bytes: int = ARENA_BYTES) -> MicroMemory:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     found = {part: re.search(rf"allocation {part} (\d+) bytes", done.stdout + done.stderr) for part in ("head", "tail")}
     if done.returncode or None in found.values():
-        _refuse(path, arena_bytes, done.stderr)
+        _refuse(path, arena_bytes, done.stderr, done.returncode)
     return MicroMemory(int(found["head"][1]), int(found["tail"][1]))
 
 
-def _refuse(path: pathlib.Path, arena_bytes: int, told: str):
+def _refuse(path: pathlib.Path, arena_bytes: int, told: str, code: int):
     """The error of a file that TFLite Micro did not open.
 
     Raises:
       OptionError: the arena is too small.
       ModelError: anything else.
     """
-    lines = [line for line in told.splitlines() if line.strip()] or ["it ended without a word"]
+    lines = [line for line in told.splitlines() if line.strip()] or [f"it ended with exit code {code} and no word"]
     if re.search(r"Requested: \d+, available", told):
         raise OptionError(
             f"{path} needs more than {arena_bytes} bytes of arena.",
