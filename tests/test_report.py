@@ -92,7 +92,7 @@ def full(plan):
         rows,
         plan,
         {"val_accuracy": [0.5, 0.6], "pruned_flops": [0.0, 0.4]},
-        (kprune.Export(pathlib.Path("small.tflite"), "int8 TFLite file", 4096, 0.0123, 0.991, 360),),
+        (kprune.Export(pathlib.Path("small.tflite"), "int8 TFLite file", 4096, 0.0123, 0.991, 360, arena_bytes=20480),),
         kprune.Benchmark(tuple(timings), {"processor": "some CPU", "cores": 2}),
         run_facts(seed=7),
         "Pruning & co",
@@ -116,6 +116,13 @@ def test_the_page_tells_what_the_report_knows(full):
     assert (
         str(full.timings.speedup(1)) in text and "some CPU" in text and kprune.timings.metadata.version("keras") in text
     )
+
+
+def test_the_page_tells_the_arena_where_it_is_known(full):
+    text = "\n".join(Page(full.html()).texts)
+    assert "arena, TFLite Micro" in text and "20.0 KiB" in text and "20.5 kB of arena" in full.markdown()
+    unknown = dataclasses.replace(full, exports=[dataclasses.replace(full.exports[0], arena_bytes=None)])
+    assert "arena" not in unknown.html() and "arena" not in unknown.markdown()
 
 
 def test_the_page_carries_the_plan_and_the_pictures(full):

@@ -8,6 +8,7 @@ python tools/prune.py --model=model.keras --max_accuracy_drop=0.01 --data=valida
 """
 
 import pathlib
+import tempfile
 
 from absl import flags
 
@@ -145,8 +146,12 @@ def activation_bytes(kprune, model, plan) -> list[float]:
     return [cost.activation_bytes(keep) for keep in (cost.everything(), plan.mask(cost.graph))]
 
 
-def size_of(path: pathlib.Path) -> int:
-    return path.stat().st_size
+def saved_size(model) -> int:
+    """The size of the model's file, without the state of an optimizer that the user's file may hold."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.keras"
+        model.save(path)
+        return path.stat().st_size
 
 
 def main(_):
@@ -164,13 +169,13 @@ def main(_):
     plan.save(folder / "plan.json")
     target = folder / "model.keras"
     kprune.files.write_by_rename(target, pruned.save)
-    files = pathlib.Path(FLAGS.model), target
+    sizes = saved_size(model), target.stat().st_size
     names = "before", "after"
     accuracies = accuracy, accuracy_of(pruned, examples)
     memory = activation_bytes(kprune, model, plan)
     rows = [
         Measurement(*row, activation_bytes=peak)
-        for *row, peak in zip(names, accuracies, plan.flops, plan.params, map(size_of, files), memory, strict=True)
+        for *row, peak in zip(names, accuracies, plan.flops, plan.params, sizes, memory, strict=True)
     ]
     report = Report(rows, plan, facts=run_facts(settings=_cli.given_flags()), title=f"{model.name}, pruned")
     for suffix in ("md", "json", "html"):

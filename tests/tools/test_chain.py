@@ -58,6 +58,8 @@ def test_prune_export_benchmark_report(digits):
     pruned = folder / "pruned"
     report = kprune.Report.load(pruned / "report.json")
     assert report.plan.flops[1] <= 0.6 * report.plan.flops[0]
+    before, after = (row.size_bytes for row in report.rows)  # the file before has the optimizer's state, too
+    assert 0.5 < after / before < 0.8 and (folder / "digits.keras").stat().st_size > 1.5 * before
     exports = {export.path.name: export for export in report.exports}
     assert exports["small.tflite"].size_bytes == (pruned / "small.tflite").stat().st_size
     timed = json.loads((pruned / "timings.json").read_text())["models"]
