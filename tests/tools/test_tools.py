@@ -63,6 +63,15 @@ def test_export_onnx_writes_a_checked_file_and_its_record(tool, folder):
     assert code == 2 and "already there" in error and len(error.splitlines()) == 1
 
 
+def test_export_tflite_tells_the_arena_of_a_microcontroller(tool, folder):
+    pytest.importorskip("tflite_micro")
+    given = ["--model=net.keras", "--output=net.tflite", "--batch_size=1", "--micro_memory", "--record=micro.json"]
+    code, printed, _ = tool("export_tflite", *given)
+    assert code == 0 and "kB of arena under TFLite Micro" in printed
+    arena = json.loads((folder / "micro.json").read_text())["export"]["arena_bytes"]
+    assert arena == kprune.micro_memory(folder / "net.tflite").arena_bytes
+
+
 def test_export_saved_model_writes_a_checked_folder(tool, folder):
     code, printed, _ = tool("export_saved_model", "--model=net.keras", "--output=saved", "--check_data=images.npy")
     assert code == 0 and "5 samples" in printed and (folder / "saved" / "saved_model.pb").is_file()
