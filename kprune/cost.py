@@ -59,8 +59,7 @@ class Quantity:
         raise NotImplementedError
 
     def worthwhile(self, sets: np.ndarray) -> np.ndarray | None:
-        """The widths of a layer that are worth having, bool `[filters + 1]`, or None: all. A width is not, where a
-        wider one costs no more.
+        """The widths of a layer that are worth having, bool `[filters + 1]`, or None: all.
 
         Args:
           sets: the channel sets that the layer writes, one entry per filter.

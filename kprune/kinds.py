@@ -1,6 +1,5 @@
 """What a layer is to a stop-watch: all that its time depends on but its widths."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ class LayerKind:
     """A kind of layer; its sizes are in the order of the axes.
 
     Attributes:
-      operation: "conv", "depthwise", "dense", "add", "multiply", "max_pool", "average_pool" or "mean" (over all places).
+      operation: "conv", "depthwise", "dense", "add", "multiply", "max_pool", "average_pool" or "mean" (all places).
       size: height and width of the input; for "dense" how many places it is applied at.
       kernel, strides, dilation: two numbers each, or none.
       padding: "same" or "valid", or "".
@@ -50,7 +49,9 @@ class LayerKind:
         kernel = f" {by(map(str, self.kernel))}" if self.kernel else ""
         strides = f"/{by(map(str, self.strides))}" if math.prod(self.strides) > 1 else ""
         dilation = f" dilated {by(map(str, self.dilation))}" if math.prod(self.dilation) > 1 else ""
-        return f"{self.operation}{kernel}{strides}{dilation} {self.padding} at {by(map(str, self.size))}".replace("  ", " ")
+        return f"{self.operation}{kernel}{strides}{dilation} {self.padding} at {by(map(str, self.size))}".replace(
+            "  ", " "
+        )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from kprune.graph import Graph, trace
 from kprune.kinds import LayerKind, PricedCall, priced_calls
 
 SCHEMA = 1
+TOLERANCE = 0.01  # by so much a width may cost more than a mixture of others and still be worth having
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def place(widths: tuple[int, ...], wanted) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """How long layers take on one device, by their widths. `kprune.profile_latency` and tools/profile_layers.py make it.
+    """How long layers take on one device, by their widths. `kprune.profile_latency` makes it.
 
     Attributes:
       grids: one for each kind of layer; its own time, without that of a run with nothing to do.
@@ -164,7 +165,8 @@ class Latency(Quantity):
     """The milliseconds of a traced model under a decision, by a table.
 
     A kernel works on blocks of channels, so that the cost is a staircase: what one channel saves is the height of the
-    step that it belongs to, over the channels of that step.
+    step that it belongs to, over the channels of that step. Widths worth having are those on the lower convex hull of
+    the staircase: any other costs more than two layers on both sides of it would on average.
 
     Args:
       graph: the traced model.
@@ -213,8 +215,7 @@ class Latency(Quantity):
             ms += grid.at(*(kept_of_first(rank[own], len(order)) for own in (call.sets_in, call.sets_out)))
         counts = kept_of_first(rank[sets], len(order))
         widths = np.zeros(len(sets) + 1, dtype=bool)
-        widths[counts[:-1]] = ms[:-1] < np.minimum.accumulate(ms[::-1])[::-1][1:]
-        widths[[0, -1]] = False, True
+        widths[counts[1:]] = ms[1:] <= (1 + TOLERANCE) * lower_hull(ms[1:])
         return widths
 
 
@@ -247,6 +248,16 @@ def kept_of_first(rank: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(own)]) + int((rank < 0).sum())
 
 
+def lower_hull(ms: np.ndarray) -> np.ndarray:
+    """The lower convex hull of a curve, at each of its points: what a mixture of two widths would cost."""
+    corners, at = [0], 0
+    while at < len(ms) - 1:
+        slopes = (ms[at + 1 :] - ms[at]) / np.arange(1, len(ms) - at)
+        at += 1 + int(np.flatnonzero(slopes == slopes.min())[-1])
+        corners.append(at)
+    return np.interp(np.arange(len(ms)), corners, ms[corners])
+
+
 def slope(ms: np.ndarray, width: int) -> float:
     """What a channel saves at a width, on the best way down: over all narrower widths, the most per channel.
 
@@ -275,4 +286,3 @@ def as_table(latency) -> LatencyTable:
             "target_latency came without latency.", "A table of the device.", 'Pass latency="table.json".'
         )
     return LatencyTable.load(latency)
-

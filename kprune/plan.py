@@ -177,6 +177,7 @@ class Plan:
                 tuple(data["flops"]),
                 tuple(data["params"]),
                 tuple(data["rounds"]),
+                tuple(data["latency"]) if data.get("latency") else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(f"The plan is damaged: {error!r}.", "What Plan.save wrote.", "Make it again.") from error

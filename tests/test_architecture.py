@@ -62,7 +62,7 @@ LEVELS = {
     "kprune.timings": 10,
     "kprune.stopwatch": 11,
     "kprune.profiling": 12,
-    "kprune.deadline": 12,
+    "kprune.latency_search": 12,
     "kprune.benchmark": 11,
     "kprune.compat": 10,
     "kprune": 13,
@@ -94,6 +94,7 @@ ARGUMENTS = {
     "kprune.callbacks.similarity.SimilarityPruning.__init__": 9,
     "kprune.iterate.prune_iteratively": 12,
     "kprune.search.find_target": 11,
+    "kprune.latency_search.prune_to_latency": 14,
     "kprune.export.tflite.export_tflite": 9,
 }
 

@@ -16,7 +16,7 @@ OUTPUT = flags.DEFINE_string("output", None, "The JSON file to write.", required
 RUNTIME = flags.DEFINE_enum("runtime", "litert", ["litert", "onnxruntime"], "What runs the layers.")
 QUANTIZE = flags.DEFINE_enum("quantize", "none", ["none", "int8"], "none: float32. int8: 8 bits, with litert.")
 THREADS = flags.DEFINE_integer("threads", 1, "CPU threads that one run may use.", lower_bound=1)
-SWEEPS = flags.DEFINE_integer("sweeps", 2, "How often everything is measured; the fastest counts.", lower_bound=1)
+SWEEPS = flags.DEFINE_integer("sweeps", 4, "How often everything is measured; the fastest counts.", lower_bound=1)
 
 
 def main(_) -> None:
@@ -32,8 +32,10 @@ def main(_) -> None:
     table.save(OUTPUT.value)
     measured, predicted = table.check["measured_ms"], table.check["predicted_ms"]
     print(f"{len(table.grids)} kinds of layers, {sum(grid.ms.size for grid in table.grids)} timings: {OUTPUT.value}")
-    print(f"{table.check['model']}: measured {measured:.3g} ms, by the table {predicted:.3g} ms "
-          f"({predicted / measured - 1:+.1%})")
+    print(
+        f"{table.check['model']}: measured {measured:.3g} ms, by the table {predicted:.3g} ms "
+        f"({predicted / measured - 1:+.1%})"
+    )
 
 
 if __name__ == "__main__":

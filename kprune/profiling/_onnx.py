@@ -1,4 +1,4 @@
-"""ONNX files of one layer each, channels first inside, as whole files are once the runtime has merged its transposes."""
+"""ONNX files of one layer each, channels first, as whole files are once the runtime has merged its transposes."""
 
 import functools
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -29,7 +30,7 @@ CALIBRATION = 8  # random samples for an 8-bit file whose accuracy nobody looks 
 
 
 def profile_latency(
-    model, *, runtime: str = "litert", quantize: str | None = None, threads: int = 1, sweeps: int = 2, verbose=None
+    model, *, runtime: str = "litert", quantize: str | None = None, threads: int = 1, sweeps: int = 4, verbose=None
 ) -> LatencyTable:
     """Times every kind of layer of a model over its widths, and the whole model, on this device.
 
@@ -42,7 +43,7 @@ def profile_latency(
       runtime: "litert" or "onnxruntime".
       quantize: None for float32, or "int8" (LiteRT).
       threads: CPU threads that one run may use.
-      sweeps: how often everything is measured; the fastest counts.
+      sweeps: how often everything is measured; the fastest counts, for other work only ever slows a run.
       verbose: whether to show progress; None: as `keras.config` has it.
 
     Returns:
@@ -59,28 +60,31 @@ def profile_latency(
     check_options(runtime, quantize, threads, sweeps)
     graph = trace(model)
     calls = priced_calls(graph)
-    watch = functools.partial(time_layer, runtime, quantize, threads)
-    progress = Progress(sweeps * sum(len(ins) * len(outs) for _, ins, outs in knots(calls)), "layer", verbose)
-    done, grids = 0, []
-    for kind, widths_in, widths_out in knots(calls):
-        best = np.full((len(widths_in), len(widths_out)), np.inf)
-        for _ in range(sweeps):
-            for row, column in np.ndindex(best.shape):
-                ms = watch(kind, widths_in[row], widths_out[column])
-                best[row, column], done = min(best[row, column], ms), done + 1
-                progress.show(done)
-        grids.append(Grid(kind, widths_in, widths_out, best))
-    progress.finish(done)
-    overhead = min(watch(EMPTY, 1, 1) for _ in range(5 * sweeps))
-    table = LatencyTable(
-        tuple(Grid(g.kind, g.widths_in, g.widths_out, np.maximum(g.ms - overhead, 0)) for g in grids),
-        overhead,
-        runtime,
-        quantize,
-        threads,
-        machine_facts(),
-    )
+    points = [
+        (kind, width_in, width_out)
+        for kind, ins, outs in knots(calls)
+        for width_in, width_out in itertools.product(ins, outs)
+    ]
+    best = fastest(functools.partial(time_layer, runtime, quantize, threads), [(EMPTY, 1, 1), *points], sweeps, verbose)
+    overhead, best = best[0], iter(best[1:] - best[0])
+    grids = [
+        Grid(kind, ins, outs, np.maximum([[next(best) for _ in outs] for _ in ins], 0.0))
+        for kind, ins, outs in knots(calls)
+    ]
+    table = LatencyTable(tuple(grids), float(overhead), runtime, quantize, threads, machine_facts())
     return check_table(table, model, graph)
+
+
+def fastest(watch: Callable, points: list[tuple], sweeps: int, verbose) -> np.ndarray:
+    """The fewest milliseconds at each point over sweeps that lie apart in time, so that a slow spell of the machine
+    does not last through all of them.
+    """
+    progress, best = Progress(sweeps * len(points), "layer", verbose), np.full(len(points), np.inf)
+    for done, index in enumerate(itertools.chain.from_iterable([range(len(points))] * sweeps)):
+        best[index] = min(best[index], watch(*points[index]))
+        progress.show(done + 1)
+    progress.finish(sweeps * len(points))
+    return best
 
 
 def check_options(runtime, quantize, threads, sweeps):
@@ -97,7 +101,7 @@ def check_options(runtime, quantize, threads, sweeps):
         )
     check_threads(threads)
     if not is_whole(sweeps, 1):
-        raise OptionError(f"sweeps is {sweeps!r}.", "A whole number of at least 1.", "Pass sweeps=2.")
+        raise OptionError(f"sweeps is {sweeps!r}.", "A whole number of at least 1.", "Pass sweeps=4.")
 
 
 def knots(calls: Iterable[PricedCall]) -> list[tuple[LayerKind, tuple[int, ...], tuple[int, ...]]]:

@@ -80,7 +80,10 @@ class ChannelCount:
 
 
 def make_budget(
-    cost: CostModel, target_flops: float | None, target_params: float | None, target_latency: float | None = None
+    cost: CostModel,
+    target_flops: float | None = None,
+    target_params: float | None = None,
+    target_latency: float | None = None,
 ) -> Budget:
     """A budget from what the user gave.
 

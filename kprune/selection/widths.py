@@ -30,8 +30,7 @@ class Preset:
         return fits
 
 
-PRESETS = {
-}
+PRESETS = {}
 
 
 def check_rounding(round_to):
