@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from test_graph import conv
 from test_latency import make_table, network
 from test_search import build
 
@@ -170,14 +171,18 @@ def test_the_stopwatch_of_this_machine_times_files(tmp_path):
 
 
 def test_a_profile_prices_every_layer_that_has_a_kind_and_is_near_the_whole(tmp_path):
-    """Near within a factor of three: the test machine is busy. docs/alignment.md has what was measured in quiet."""
+    """Near within a factor of five: the test machine is busy. docs/alignment.md has what was measured in quiet."""
     pytest.importorskip("ai_edge_litert")
-    model = network()
+    inputs = keras.Input((16, 16, 3))
+    x = y = conv(conv(inputs, 8, "a"), 8, "b")
+    x = keras.layers.MaxPooling2D()(keras.layers.Add()([keras.layers.DepthwiseConv2D(3, padding="same")(x), y]))
+    x = keras.layers.Multiply()([keras.layers.AveragePooling2D(1)(x), x])
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
     table = kprune.profile_latency(model, sweeps=1, verbose=False)
     kinds = [grid.kind.operation for grid in table.grids]
-    assert sorted(kinds) == ["add", "conv", "conv", "dense", "depthwise", "mean"]
+    assert sorted(kinds) == "add average_pool conv dense depthwise max_pool mean multiply".split()
     assert table.predict(model) == pytest.approx(table.check["predicted_ms"])
-    assert 1 / 3 < table.check["predicted_ms"] / table.check["measured_ms"] < 3
+    assert 1 / 5 < table.check["predicted_ms"] / table.check["measured_ms"] < 5
     assert all((grid.ms >= 0).all() for grid in table.grids) and len(trace(model).calls) > len(kinds)
     with pytest.raises(kprune.OptionError, match="runtime is 'tvm'"):
         kprune.profile_latency(model, runtime="tvm")

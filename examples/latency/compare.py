@@ -31,7 +31,9 @@ flags.DEFINE_string("data", None, "cifar10_jpeg.npz.")
 flags.DEFINE_string("table", None, "The latency table of the network on this machine, from tools/profile_layers.py.")
 flags.DEFINE_string("folder", None, "Where files and results are.", required=True)
 flags.DEFINE_list("targets", ["0.3", "0.45", "0.6"], "Shares of the FLOPs, or of the milliseconds, to remove.")
-flags.DEFINE_list("rates", ["0.2", "0.33", "0.45"], "Shares of each layer's filters, for the uniformly narrower network.")
+flags.DEFINE_list(
+    "rates", ["0.2", "0.33", "0.45"], "Shares of each layer's filters, for the uniformly narrower network."
+)
 flags.DEFINE_integer("images", 5000, "Test images.")
 flags.DEFINE_integer("repair", 512, "Training images for the choice and the repair.")
 flags.DEFINE_bool("time", False, "Time the files of the folder, and print the table.")
@@ -50,8 +52,9 @@ def plans(model, table, images):
         yield f"FLOPs, {preset}", lambda target=target: share(target, limits=rounded)
         yield "milliseconds", lambda target=target: share(target_latency=target, latency=table)
     for rate in map(float, FLAGS.rates):
-        yield "uniform", lambda rate=rate: kprune.plan_rates(
-            model, {"*": rate}, criterion="reconstruction_error", data=images
+        yield (
+            "uniform",
+            lambda rate=rate: kprune.plan_rates(model, {"*": rate}, criterion="reconstruction_error", data=images),
         )
 
 
@@ -117,8 +120,11 @@ def table_of(rows):
         cells = [at_latency(share * whole["ms"], ms, found) for share in shares]
         lines.append(f"| {way} | {' | '.join(cells)} |")
     errors = [row["predicted_ms"] / row["ms"] - 1 for row in rows]
-    lines += ["", f"Prediction of the {len(rows)} files: {min(errors):+.1%} to {max(errors):+.1%}, "
-              f"median {np.median(errors):+.1%}."]
+    lines += [
+        "",
+        f"Prediction of the {len(rows)} files: {min(errors):+.1%} to {max(errors):+.1%}, "
+        f"median {np.median(errors):+.1%}.",
+    ]
     return "\n".join(lines)
 
 
