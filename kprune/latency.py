@@ -165,8 +165,8 @@ class Latency(Quantity):
     """The milliseconds of a traced model under a decision, by a table.
 
     A kernel works on blocks of channels, so that the cost is a staircase: what one channel saves is the height of the
-    step that it belongs to, over the channels of that step. Widths worth having are those on the lower convex hull of
-    the staircase: any other costs more than two layers on both sides of it would on average.
+    step that it belongs to, over the channels of that step. Widths worth having are those on the lower edge of the
+    staircase: any other costs more than a narrower and a wider layer would on average.
 
     Args:
       graph: the traced model.
@@ -212,10 +212,12 @@ class Latency(Quantity):
         rank[order] = np.arange(len(order))
         ms = np.zeros(len(order) + 1)
         for call, grid in zip(self.calls, self.grids, strict=True):
-            ms += grid.at(*(kept_of_first(rank[own], len(order)) for own in (call.sets_in, call.sets_out)))
+            sides = [rank[own] for own in (call.sets_in, call.sets_out)]
+            if any((side >= 0).any() for side in sides):
+                ms += grid.at(*(kept_of_first(side, len(order)) for side in sides))
         counts = kept_of_first(rank[sets], len(order))
         widths = np.zeros(len(sets) + 1, dtype=bool)
-        widths[counts[1:]] = ms[1:] <= (1 + TOLERANCE) * lower_hull(ms[1:])
+        widths[counts[1:]] = on_the_way(ms[1:])
         return widths
 
 
@@ -248,14 +250,23 @@ def kept_of_first(rank: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(own)]) + int((rank < 0).sum())
 
 
-def lower_hull(ms: np.ndarray) -> np.ndarray:
-    """The lower convex hull of a curve, at each of its points: what a mixture of two widths would cost."""
-    corners, at = [0], 0
-    while at < len(ms) - 1:
-        slopes = (ms[at + 1 :] - ms[at]) / np.arange(1, len(ms) - at)
-        at += 1 + int(np.flatnonzero(slopes == slopes.min())[-1])
-        corners.append(at)
-    return np.interp(np.arange(len(ms)), corners, ms[corners])
+def on_the_way(ms: np.ndarray) -> np.ndarray:
+    """Which widths lie on the lower edge of a staircase: a mixture of a narrower and a wider one would cost no less.
+
+    Only widths from half to twice as many count for the mixture.
+
+    Args:
+      ms: milliseconds of the widths 1, 2, ...
+
+    Returns:
+      bool, one per width; within `TOLERANCE`.
+    """
+    width = np.arange(1, len(ms) + 1)
+    gap = width - width[:, None]
+    slopes = (ms - ms[:, None] / (1 + TOLERANCE)) / np.where(gap, gap, 1)
+    down = np.where((gap < 0) & (2 * width >= width[:, None]), slopes, -np.inf).max(axis=1)
+    up = np.where((gap > 0) & (width <= 2 * width[:, None]), slopes, np.inf).min(axis=1)
+    return down <= up
 
 
 def slope(ms: np.ndarray, width: int) -> float:

@@ -12,7 +12,7 @@ import kprune
 from kprune.cost import CostModel
 from kprune.graph import trace
 from kprune.kinds import LayerKind, priced_calls
-from kprune.latency import Grid, Latency, LatencyTable, lower_hull, slope
+from kprune.latency import Grid, Latency, LatencyTable, on_the_way, slope
 
 layers = keras.layers
 
@@ -113,13 +113,27 @@ def test_what_a_channel_saves_is_its_share_of_the_best_way_down():
             assert slope(ms, width) == pytest.approx(expected)
 
 
-def test_the_hull_is_below_every_point_and_convex_and_touches_both_ends():
+def test_a_width_is_worth_having_unless_two_others_would_cost_less_on_average():
+    """Slow and obvious: every pair of a narrower and a wider one."""
     rng = np.random.default_rng(0)
     for _ in range(20):
-        ms = np.cumsum(rng.uniform(-0.5, 1, 40))
-        hull = lower_hull(ms)
-        assert (hull <= ms + 1e-12).all() and (np.diff(hull, 2) >= -1e-9).all()
-        assert hull[0] == ms[0] and hull[-1] == ms[-1] and np.isclose(hull, ms).sum() >= 2
+        ms = np.cumsum(rng.uniform(-0.5, 1, 24)) + 3
+        for width, fits in enumerate(on_the_way(ms), start=1):
+            chords = [
+                np.interp(width, [low, high], [ms[low - 1], ms[high - 1]])
+                for low in range(-(-width // 2), width)
+                for high in range(width + 1, min(2 * width, 24) + 1)
+            ]
+            assert fits == (ms[width - 1] / 1.01 <= min(chords, default=np.inf))
+
+
+def test_the_edge_of_a_staircase_is_the_end_of_each_step():
+    width = np.arange(1, 65)
+    assert set(np.flatnonzero(on_the_way(np.ceil(width / 16.0) + 0.02 * width)) + 1) & set(range(16, 65)) == {
+        16, 32, 48, 64
+    }  # fmt: skip
+    faster = np.where(width <= 16, 1.0, np.where(width % 32 == 0, width / 21.0, 2.0 * np.ceil(width / 32.0)))
+    assert set(np.flatnonzero(on_the_way(faster)) + 1) & set(range(16, 65)) == {16, 32, 64}
 
 
 def test_gains_add_up_over_the_layers_that_write_and_read_a_channel(model):
