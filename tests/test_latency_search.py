@@ -1,6 +1,8 @@
 """Pruning to milliseconds, with stop-watches that cannot err: what they say is a function of the widths in the file."""
 
 import json
+import pathlib
+import re
 
 import keras
 import numpy as np
@@ -188,3 +190,18 @@ def test_a_profile_prices_every_layer_that_has_a_kind_and_is_near_the_whole(tmp_
         kprune.profile_latency(model, runtime="tvm")
     with pytest.raises(kprune.OptionError, match="quantize is 'int8' with runtime='onnxruntime'"):
         kprune.profile_latency(model, runtime="onnxruntime", quantize="int8")
+
+
+def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
+    pytest.importorskip("ai_edge_litert")
+    page = pathlib.Path(__file__).resolve().parent.parent / "docs" / "alignment.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kprune, "Stopwatch", lambda: lambda path: 1e6)  # a busy machine is no reason to fail
+    model = build()
+    kprune.export_tflite(model, "model.tflite")
+    x_train = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype("float32")
+    names = {"kprune": kprune, "model": model, "x_train": x_train}
+    for block in blocks:
+        exec(compile(block, page.name, "exec"), names)
+    assert len(blocks) == 2 and (tmp_path / "small.tflite").is_file()
