@@ -124,7 +124,7 @@ def test_a_profile_of_the_layers_is_what_plans_go_by(tool, folder):
     assert code == 0, errors
     table = kprune.LatencyTable.load(folder / "table.json")
     assert f"{len(table.grids)} kinds of layers" in printed and table.quantize is None
-    flags = ["--model=net.keras", "--criterion=l1", "--latency_table=table.json"]
+    flags = ["--model=net.keras", "--latency_table=table.json"]
     code, _, errors = tool("prune", *flags, "--target_latency=0.1", "--output=timed")
     assert code == 0, errors
     before, after = kprune.Plan.load(folder / "timed" / "plan.json").latency
