@@ -32,8 +32,9 @@ flags.DEFINE_string("table", None, "The latency table of the network on this mac
 flags.DEFINE_string("folder", None, "Where files and results are.", required=True)
 flags.DEFINE_list("targets", ["0.3", "0.45", "0.6"], "Shares of the FLOPs, or of the milliseconds, to remove.")
 flags.DEFINE_list(
-    "rates", ["0.2", "0.33", "0.45"], "Shares of each layer's filters, for the uniformly narrower network."
+    "rates", ["0.125", "0.25", "0.375"], "Shares of each layer's filters, for the uniformly narrower network."
 )
+flags.DEFINE_list("ways", ["flops", "preset", "milliseconds", "uniform"], "What chooses the filters.")
 flags.DEFINE_integer("images", 5000, "Test images.")
 flags.DEFINE_integer("repair", 512, "Training images for the choice and the repair.")
 flags.DEFINE_bool("time", False, "Time the files of the folder, and print the table.")
@@ -47,15 +48,20 @@ def plans(model, table, images):
     share = functools.partial(kprune.plan_pruning, model, data=images)
     targets = [float(target) for target in FLAGS.targets]
     rounded = kprune.Limits(round_to=preset)
-    for target in targets:
-        yield "FLOPs", lambda target=target: share(target)
-        yield f"FLOPs, {preset}", lambda target=target: share(target, limits=rounded)
-        yield "milliseconds", lambda target=target: share(target_latency=target, latency=table)
-    for rate in map(float, FLAGS.rates):
-        yield (
+    ways = {
+        "flops": ("FLOPs", targets, lambda target: share(target)),
+        "preset": (f"FLOPs, {preset}", targets, lambda target: share(target, limits=rounded)),
+        "milliseconds": ("milliseconds", targets, lambda target: share(target_latency=target, latency=table)),
+        "uniform": (
             "uniform",
-            lambda rate=rate: kprune.plan_rates(model, {"*": rate}, criterion="reconstruction_error", data=images),
-        )
+            [float(rate) for rate in FLAGS.rates],
+            lambda rate: kprune.plan_rates(model, {"*": rate}, criterion="reconstruction_error", data=images),
+        ),
+    }
+    for way in FLAGS.ways:
+        name, shares, plan = ways[way]
+        for one in shares:
+            yield name, functools.partial(plan, one)
 
 
 def make(folder):
@@ -77,11 +83,12 @@ def make(folder):
             file.write(json.dumps(row) + "\n")
         print(row, flush=True)
 
-    add("whole", model, None)
+    if not (folder / "files.jsonl").exists():
+        add("whole", model, None)
     for way, make_plan in plans(model, table, images):
         try:
             plan = make_plan()
-        except kprune.TargetError as error:
+        except (kprune.TargetError, kprune.OptionError) as error:  # out of reach, or tied layers cannot lose so many
             print(f"{way}: {error}", flush=True)
             continue
         add(way, kprune.apply_plan(model, plan, data=images), plan)
