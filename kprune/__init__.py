@@ -21,8 +21,11 @@ from kprune.export import (
     read_metadata,
 )
 from kprune.iterate import PruningRun, prune_iteratively
+from kprune.latency import LatencyTable
+from kprune.latency_search import LatencySearch, prune_to_latency
 from kprune.masking import MaskedLayer
 from kprune.plan import Plan
+from kprune.profiling import profile_latency
 from kprune.quantization import quantize_aware
 from kprune.rates import plan_rates
 from kprune.record import PruningRecord
@@ -31,6 +34,7 @@ from kprune.rules import Rule, register_rule
 from kprune.search import Evaluation, TargetSearch, find_target
 from kprune.selection import Limits
 from kprune.space import LayerSpace, SearchSpace, search_space
+from kprune.stopwatch import CommandStopwatch, Stopwatch
 from kprune.timings import Benchmark, Ratio, Timing
 
 __version__ = "0.1.0"
@@ -38,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BatchNormPenalty",
     "Benchmark",
+    "CommandStopwatch",
     "Cost",
     "Criterion",
     "DataCriterion",
@@ -46,6 +51,8 @@ __all__ = [
     "ExportError",
     "GradualPruning",
     "KpruneError",
+    "LatencySearch",
+    "LatencyTable",
     "LayerSpace",
     "Limits",
     "MaskedLayer",
@@ -62,6 +69,7 @@ __all__ = [
     "Rule",
     "SearchSpace",
     "SimilarityPruning",
+    "Stopwatch",
     "TFLiteExport",
     "TargetError",
     "TargetSearch",
@@ -73,16 +81,18 @@ __all__ = [
     "export_onnx",
     "export_saved_model",
     "export_tflite",
-    "find_target",
     "export_tftrt",
+    "find_target",
     "from_tf_keras",
     "load_keras2",
     "micro_memory",
     "model_cost",
     "plan_pruning",
     "plan_rates",
+    "profile_latency",
     "prune_iteratively",
     "prune_model",
+    "prune_to_latency",
     "quantize_aware",
     "read_metadata",
     "recalibrate_batchnorm",

@@ -7,7 +7,7 @@ import runpy
 import sys
 from importlib import metadata
 
-ORDER = ("prune", "report", "export_tflite", "export_onnx", "export_saved_model", "benchmark", "plot")
+ORDER = ("prune", "report", "export_tflite", "export_onnx", "export_saved_model", "benchmark", "profile_layers", "plot")
 USAGE = "usage: python -m kprune TOOL [flags]     python -m kprune TOOL --help"
 
 

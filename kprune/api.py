@@ -1,5 +1,7 @@
 """What users call to prune a model at once."""
 
+from dataclasses import dataclass
+
 import keras
 
 from kprune.calibration import handed_on, merge_factors
@@ -9,6 +11,7 @@ from kprune.criteria.base import require_finite_weight
 from kprune.data import require_rereadable
 from kprune.errors import ModelError, OptionError
 from kprune.graph import Graph, trace
+from kprune.latency import Latency, as_table
 from kprune.plan import Plan, make_plan
 from kprune.reconstruction import reconstruct
 from kprune.selection import Bounds, Budget, bind, make_budget, require_reachable, select
@@ -17,14 +20,28 @@ from kprune.zeros import dead_sets
 
 
 def plan_pruning(
-    model, target_flops=None, *, target_params=None, criterion=None, data=None, limits=None, strict=False
+    model,
+    target_flops=None,
+    *,
+    target_params=None,
+    target_latency=None,
+    latency=None,
+    criterion=None,
+    data=None,
+    limits=None,
+    strict=False,
 ) -> Plan:
     """Chooses the filters to remove; changes nothing.
 
     Args:
       model: a built functional or Sequential `keras.Model`.
       target_flops: the share of the FLOPs (multiply-accumulates of conv and dense layers) to remove, between 0 and 1.
-      target_params: the same of the parameters; give one of the two.
+      target_params: the same of the parameters.
+      target_latency: the same of the milliseconds of one run on a device, as `latency` predicts them; give one of the
+        three. Layers then keep widths at which the device's kernels waste nothing, and "reconstruction_error" weighs
+        a channel's error against the milliseconds that it saves.
+      latency: for target_latency: a `LatencyTable` of the device, or the path of one; `kprune.profile_latency` and
+        tools/profile_layers.py measure it.
       criterion: a name such as "similarity", "l1" or "relevance", or an object such as
         `kprune.criteria.Similarity(...)`; None: "reconstruction_error" where there are data, else "similarity".
       data: for a criterion that looks at data: images, `(images, labels)` where it needs classes, or anything else that
@@ -47,7 +64,31 @@ def plan_pruning(
       >>> print(plan.summary())
     """
     criterion = with_data(criterion, data)
-    return plan_graph(trace(model), target_flops, target_params, criterion, limits, strict)
+    targets = Targets(target_flops, target_params, target_latency, latency)
+    return plan_graph(trace(model), targets, criterion, limits, strict)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a user asks to be removed; see `plan_pruning`."""
+
+    flops: float | None = None
+    params: float | None = None
+    latency: float | None = None
+    table: object = None
+
+    def budget(self, graph: Graph) -> Budget:
+        """The budget for a model.
+
+        Raises:
+          OptionError, ModelError: see `plan_pruning`.
+        """
+        if self.table is not None and self.latency is None:
+            raise OptionError(
+                "latency came without target_latency.", "Both.", "Pass target_latency=0.5, or leave latency out."
+            )
+        others = {} if self.latency is None else {"latency": Latency(graph, as_table(self.table))}
+        return make_budget(CostModel(graph, **others), self.flops, self.params, self.latency)
 
 
 def with_data(criterion, data, repair: bool = False, again: bool = False) -> Criterion:
@@ -69,13 +110,12 @@ def with_data(criterion, data, repair: bool = False, again: bool = False) -> Cri
     return inform(get_criterion(criterion), data, verbose, repair or again)
 
 
-def plan_graph(graph: Graph, target_flops, target_params, criterion, limits, strict: bool) -> Plan:
+def plan_graph(graph: Graph, targets: Targets, criterion, limits, strict: bool) -> Plan:
     """`plan_pruning` on a model already traced."""
     criterion = get_criterion(criterion)
     check_graph(graph, strict)
-    cost = CostModel(graph)
-    budget = make_budget(cost, target_flops, target_params)
-    bounds = bind(limits, graph)
+    budget = targets.budget(graph)
+    bounds = bind(limits, graph, quantity=budget.quantity)
     require_reachable(budget, bounds)
     return choose(criterion, budget, bounds)
 
@@ -173,6 +213,8 @@ def prune_model(
     target_flops=None,
     *,
     target_params=None,
+    target_latency=None,
+    latency=None,
     criterion=None,
     mode="hard",
     data=None,
@@ -184,7 +226,7 @@ def prune_model(
 
     Args:
       model: a built functional or Sequential `keras.Model`; never changed.
-      target_flops, target_params, criterion, limits, strict: see `plan_pruning`.
+      target_flops, target_params, target_latency, latency, criterion, limits, strict: see `plan_pruning`.
       mode: see `apply_plan`.
       data: a few hundred images, from which the weights that stay are repaired by least squares; and what the
         criterion looks at, if it does (with labels where it needs them, see `plan_pruning`).
@@ -202,7 +244,8 @@ def prune_model(
     """
     check_mode(mode)
     criterion, graph = with_data(criterion, data, repair), trace(model)
-    plan = plan_graph(graph, target_flops, target_params, criterion, limits, strict)
+    targets = Targets(target_flops, target_params, target_latency, latency)
+    plan = plan_graph(graph, targets, criterion, limits, strict)
     return apply_to_graph(graph, plan, mode, data if repair else None)
 
 

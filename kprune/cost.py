@@ -50,14 +50,37 @@ class Cost:
         return f"{self.flops / 1e6:.2f} M FLOPs (multiply-accumulates), {weights}, {memory}"
 
 
-class CostModel:
-    """The cost of a traced model as a function of one boolean per channel set; a call is one pass over a flat array.
+class Quantity:
+    """One thing that a model costs, as a function of one boolean per channel set; what a budget is a share of."""
 
-    Each sliced weight costs the product of the lengths of its axes, and each length is a sum of booleans.
+    def total(self, keep: np.ndarray) -> float:
+        """What a decision costs."""
+        raise NotImplementedError
+
+    def gains(self, keep: np.ndarray) -> np.ndarray:
+        """What the removal of each set alone saves, to first order, for all sets at once.
+
+        Args:
+          keep: the decision that the removal starts from.
+        """
+        raise NotImplementedError
+
+    def worthwhile(self, sets: np.ndarray) -> np.ndarray | None:
+        """The widths of a layer that are worth having, bool `[filters + 1]`, or None: all.
+
+        Args:
+          sets: the channel sets that the layer writes, one entry per filter.
+        """
+        return None
+
+
+class Elements:
+    """The elements of a traced model's sliced weights that stay under a decision; a call is one pass over a flat array.
+
+    Each sliced weight has the product of the lengths of its axes, and each length is a sum of booleans.
     """
 
     def __init__(self, graph: Graph):
-        self.graph = graph
         axes = [(index, sets) for index, w in enumerate(graph.weights) for sets in w.axes if sets is not None]
         self._flat = np.concatenate([sets for _, sets in axes]) if axes else np.zeros(0, dtype=int)
         self._starts = np.cumsum([0, *(len(sets) for _, sets in axes)])[:-1]
@@ -69,41 +92,87 @@ class CostModel:
             ],
             dtype=float,
         )
-        self._uses = np.array([weight.uses for weight in graph.weights], dtype=float)
-        sliced = sum(math.prod(weight.shape) for weight in graph.weights)
-        self._other_params = graph.model.count_params() - sliced
+        self._sets = len(graph.sets)
 
     def _lengths(self, keep: np.ndarray) -> np.ndarray:
         return np.add.reduceat(keep[self._flat].astype(float), self._starts) if len(self._starts) else np.zeros(0)
 
-    def elements(self, keep: np.ndarray) -> np.ndarray:
+    def count(self, keep: np.ndarray) -> np.ndarray:
         """Per sliced weight, how many elements stay."""
         elements = self._fixed.copy()
         np.multiply.at(elements, self._owner, self._lengths(np.asarray(keep)))
         return elements
 
+    def gains(self, keep: np.ndarray, prices: np.ndarray) -> np.ndarray:
+        """Per channel set, the price of the elements that go with it alone, where `prices` is that of one element of
+        each weight.
+        """
+        lengths = self._lengths(np.asarray(keep))
+        value = self.count(keep) * prices
+        each = value[self._owner] / np.maximum(lengths, 1.0)
+        counts = np.diff([*self._starts, len(self._flat)])
+        return np.bincount(self._flat, weights=np.repeat(each, counts), minlength=self._sets)
+
+
+class Priced(Quantity):
+    """A price per element of each sliced weight, and what all other things cost together.
+
+    Args:
+      elements: what stays.
+      prices: float `[weights]`.
+      rest: what does not depend on the decision.
+    """
+
+    def __init__(self, elements: Elements, prices: np.ndarray, rest: float = 0):
+        self.elements, self.prices, self.rest = elements, prices, rest
+
+    def total(self, keep: np.ndarray) -> float:
+        return float(self.elements.count(keep) @ self.prices) + self.rest
+
+    def gains(self, keep: np.ndarray) -> np.ndarray:
+        return self.elements.gains(keep, self.prices)
+
+
+class CostModel:
+    """What a traced model costs as a function of one boolean per channel set.
+
+    Args:
+      graph: the traced model.
+      **quantities: what it costs besides FLOPs and parameters, by kind, such as `latency=Latency(graph, table)`.
+    """
+
+    def __init__(self, graph: Graph, **quantities: Quantity):
+        self.graph, self._elements = graph, Elements(graph)
+        uses = np.array([weight.uses for weight in graph.weights], dtype=float)
+        sliced = sum(math.prod(weight.shape) for weight in graph.weights)
+        others = graph.model.count_params() - sliced
+        self.quantities = {
+            "flops": Priced(self._elements, uses),
+            "params": Priced(self._elements, np.ones_like(uses), others),
+            **quantities,
+        }
+
+    def total(self, keep: np.ndarray, kind: str) -> float:
+        """What a decision costs of one kind: "flops", "params", or another that the model was given."""
+        return self.quantities[kind].total(np.asarray(keep))
+
+    def gains(self, keep: np.ndarray, kind: str) -> np.ndarray:
+        """What the removal of each set alone saves of one kind; see `Quantity.gains`."""
+        return self.quantities[kind].gains(np.asarray(keep))
+
+    def elements(self, keep: np.ndarray) -> np.ndarray:
+        """Per sliced weight, how many elements stay."""
+        return self._elements.count(keep)
+
     def flops(self, keep: np.ndarray) -> float:
-        return float(self.elements(keep) @ self._uses)
+        return self.total(keep, "flops")
 
     def params(self, keep: np.ndarray) -> int:
-        return int(self.elements(keep).sum()) + self._other_params
+        return int(self.total(keep, "params"))
 
     def everything(self) -> np.ndarray:
         """The decision that keeps all."""
         return np.ones(len(self.graph.sets), dtype=bool)
-
-    def gains(self, keep: np.ndarray, kind: str) -> np.ndarray:
-        """What the removal of each set alone saves, to first order, for all sets at once.
-
-        Args:
-          keep: the decision that the removal starts from.
-          kind: "flops" or "params".
-        """
-        lengths = self._lengths(np.asarray(keep))
-        value = self.elements(keep) * (self._uses if kind == "flops" else 1.0)
-        each = value[self._owner] / np.maximum(lengths, 1.0)
-        counts = np.diff([*self._starts, len(self._flat)])
-        return np.bincount(self._flat, weights=np.repeat(each, counts), minlength=len(self.graph.sets))
 
     def activation_bytes(self, keep: np.ndarray) -> float:
         """Largest number of bytes of tensors that are alive together, batch 1, float32."""

@@ -44,9 +44,10 @@ class Plan:
     Attributes:
       layers: one entry per layer that makes channels, frozen ones included with their reason.
       criterion: name and options of the criterion.
-      target: `{"flops": 0.5}` or `{"params": 0.5}`.
+      target: `{"flops": 0.5}`, `{"params": 0.5}` or `{"latency": 0.5}`.
       flops, params: `(before, after)`; FLOPs are multiply-accumulates of conv and dense layers, batch 1.
       rounds: one record per round.
+      latency: `(before, after)`, the milliseconds of one run that the latency table predicts; None without one.
 
     Example:
       >>> plan = kprune.plan_pruning(model, target_flops=0.5)
@@ -60,6 +61,7 @@ class Plan:
     flops: tuple[float, float] = (0.0, 0.0)
     params: tuple[int, int] = (0, 0)
     rounds: tuple[dict, ...] = field(repr=False, default=())
+    latency: tuple[float, float] | None = None
 
     def mask(self, graph: Graph) -> np.ndarray:
         """The decision per channel set.
@@ -118,6 +120,9 @@ class Plan:
             lines.append(f"{entry.path:<{width}} {entry.filters:>8} {len(entry.keep):>6} {entry.rate:>7.1%}{note}")
         for name, (before, after) in (("FLOPs (multiply-accumulates)", self.flops), ("parameters", self.params)):
             lines.append(f"{name}: {before:,.0f} -> {after:,.0f} (-{1 - after / max(before, 1):.1%})")
+        if self.latency is not None:
+            before, after = self.latency
+            lines.append(f"milliseconds, predicted: {before:.3g} -> {after:.3g} (-{1 - after / before:.1%})")
         return "\n".join(lines)
 
     def to_json(self) -> str:
@@ -172,6 +177,7 @@ class Plan:
                 tuple(data["flops"]),
                 tuple(data["params"]),
                 tuple(data["rounds"]),
+                tuple(data["latency"]) if data.get("latency") else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(f"The plan is damaged: {error!r}.", "What Plan.save wrote.", "Make it again.") from error
@@ -275,4 +281,5 @@ def make_plan(
         (cost.flops(everything), cost.flops(keep)),
         (cost.params(everything), cost.params(keep)),
         tuple(rounds),
+        tuple(cost.total(mask, "latency") for mask in (everything, keep)) if "latency" in cost.quantities else None,
     )

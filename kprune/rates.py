@@ -13,7 +13,7 @@ from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight, trace
 from kprune.options import check_share
 from kprune.plan import Plan, make_plan
-from kprune.selection import Bounds, Comparison, Limits, bind, matching
+from kprune.selection import Bounds, Comparison, Limits, bind, matching, next_width
 
 
 def plan_rates(model, rates: dict, *, criterion=None, data=None, limits: Limits | None = None, strict=False) -> Plan:
@@ -136,12 +136,12 @@ class Share:
     sets: np.ndarray = field(repr=False)
 
     @classmethod
-    def of(cls, weight: SlicedWeight, rate: float, step: int) -> "Share":
-        """What a rate means for a layer, the width that is left rounded up to a multiple of `step`."""
+    def of(cls, weight: SlicedWeight, rate: float, widths: np.ndarray | None) -> "Share":
+        """What a rate means for a layer, what is left rounded up to one of `widths`, bool `[filters + 1]`."""
         count = weight.shape[weight.writes]
         left = count - math.floor(rate * count + 1e-9)
         sets = weight.axes[weight.writes]
-        return cls(weight.path, rate, count - min(count, math.ceil(left / step) * step), sets)
+        return cls(weight.path, rate, count - (left if widths is None else next_width(widths, left)), sets)
 
     def lost(self, keep: np.ndarray) -> int:
         """How many it has lost."""
@@ -160,9 +160,9 @@ def remove_shares(graph: Graph, bounds: Bounds, rates: dict[str, float], order: 
     Raises:
       OptionError: it cannot be done, because of tied layers or of a limit.
     """
-    steps = {sets.tobytes(): step for sets, step in bounds.steps}
-    named = [(w, steps.get(w.axes[w.writes].tobytes(), 1)) for w in graph.writers if w.path in rates]
-    shares = [Share.of(weight, rates[weight.path], step) for weight, step in named]
+    widths = {sets.tobytes(): allowed for sets, allowed in bounds.widths}
+    named = [(w, widths.get(w.axes[w.writes].tobytes())) for w in graph.writers if w.path in rates]
+    shares = [Share.of(weight, rates[weight.path], allowed) for weight, allowed in named]
     most = Bounds(bounds.removable, tuple((s.sets, len(s.sets) - s.wanted) for s in shares))
     keep = np.ones(len(graph.sets), dtype=bool)
     for share in sorted(shares, key=lambda share: len(share.sets)):
@@ -200,7 +200,7 @@ def check_bounds(graph: Graph, bounds: Bounds, keep: np.ndarray):
       OptionError: one does not.
     """
     few = [(sets, f"at least {least}") for sets, least in bounds.layers if keep[sets].sum() < least]
-    odd = [(sets, f"a multiple of {n}") for sets, n in bounds.steps if not keep[sets].all() and keep[sets].sum() % n]
+    odd = [(sets, f"one of {np.flatnonzero(w)}") for sets, w in bounds.widths if not w[keep[sets].sum()]]
     for sets, expected in few + odd:
         path = next(w.path for w in graph.writers if np.isin(w.axes[w.writes], sets).any())
         raise OptionError(

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from kprune.api import apply_to_graph, check_graph, choose, with_data
-from kprune.cost import CostModel
+from kprune.cost import CostModel, Quantity
 from kprune.criteria import Criterion
 from kprune.errors import OptionError, TargetError
 from kprune.graph import Graph, trace
@@ -135,7 +135,7 @@ class Pruner:
       graph: the traced model.
       cost: its cost.
       criterion, bounds: what chooses, and what must stay.
-      kind: "flops" or "params".
+      kind: "flops", "params" or "latency".
       reachable: the largest share that can be removed.
       data: what weights are repaired from, or None.
     """
@@ -149,10 +149,10 @@ class Pruner:
     data: object = field(repr=False)
 
     @classmethod
-    def of(cls, graph: Graph, kind: str, criterion: Criterion, limits, data) -> "Pruner":
-        cost, bounds = CostModel(graph), bind(limits, graph)
-        targets = (SMALLEST, None) if kind == "flops" else (None, SMALLEST)
-        reachable = require_reachable(make_budget(cost, *targets), bounds)
+    def of(cls, graph: Graph, kind: str, criterion: Criterion, limits, data, **quantities: Quantity) -> "Pruner":
+        cost = CostModel(graph, **quantities)
+        bounds = bind(limits, graph, quantity=cost.quantities[kind])
+        reachable = require_reachable(make_budget(cost, **{f"target_{kind}": SMALLEST}), bounds)
         return cls(graph, cost, criterion, bounds, kind, reachable, data)
 
     def plan(self, target: float) -> Plan:

@@ -37,6 +37,8 @@ LEVELS = {
     "kprune.structure": 4,
     "kprune.criteria": 5,
     "kprune.cost": 4,
+    "kprune.kinds": 4,
+    "kprune.latency": 5,
     "kprune.masking": 4,
     "kprune.zeros": 4,
     "kprune.selection": 6,
@@ -58,10 +60,13 @@ LEVELS = {
     "kprune.export": 10,
     "kprune.quantization": 11,
     "kprune.timings": 10,
+    "kprune.stopwatch": 11,
+    "kprune.profiling": 12,
+    "kprune.latency_search": 12,
     "kprune.benchmark": 11,
     "kprune.compat": 10,
-    "kprune": 12,
-    "kprune.__main__": 13,
+    "kprune": 13,
+    "kprune.__main__": 14,
 }
 # Imports within a level that read better than another level would: {family: families beside it that it may use}.
 SIDEWAYS = {"kprune._opening": {"kprune._keras"}}
@@ -74,6 +79,7 @@ BACKEND_FAMILIES = {
     "kprune.quantization",
     "kprune.benchmark",
     "kprune.compat",
+    "kprune.profiling",
 }
 BACKENDS = re.compile(r"(tensorflow|tf_keras|tensorflow_model_optimization|jax|jaxlib|torch)(\.|$)|keras\.src(\.|$)")
 
@@ -82,11 +88,13 @@ MAX_FUNCTION_LINES = 40
 MAX_ARGUMENTS = 7
 # Public functions whose options are the interface: {module.function: arguments, self not counted}.
 ARGUMENTS = {
-    "kprune.api.prune_model": 9,
+    "kprune.api.plan_pruning": 9,
+    "kprune.api.prune_model": 11,
     "kprune.callbacks.gradual.GradualPruning.__init__": 10,
     "kprune.callbacks.similarity.SimilarityPruning.__init__": 9,
     "kprune.iterate.prune_iteratively": 12,
     "kprune.search.find_target": 11,
+    "kprune.latency_search.prune_to_latency": 14,
     "kprune.export.tflite.export_tflite": 9,
 }
 

@@ -330,3 +330,45 @@ def test_a_layer_that_the_limits_leave_out_says_so_in_the_plan():
         reasons = {entry.path: (entry.rate, entry.reason) for entry in plan.layers}
         assert reasons["stem"] == (0.0, "the limits leave it out") and "the limits leave it out" in plan.summary()
         assert sum(reason == "the limits leave it out" for _, reason in reasons.values()) < len(reasons)
+
+
+def wide():
+    inputs = keras.Input((4, 4, 3))
+    x = layers.ReLU()(conv(inputs, 128, "a"))
+    x = layers.Add()([x, conv(layers.ReLU()(conv(x, 96, "b")), 128, "c")])
+    x = layers.ReLU()(conv(x, 24, "d"))
+    return randomize(keras.Model(inputs, layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(x))))
+
+
+# What the kernels of each runtime are made for, written out by hand.
+PRESET_WIDTHS = {
+    "litert": {16, 32, 64, 96, 128},
+    "litert-int8": {16, 32, 48, 64, 80, 96, 112, 128},
+    "onnxruntime": {16, 32, 48, 64, 80, 96, 112, 128},
+    "tensorrt-fp16": {8 * n for n in range(1, 17)},
+    "tensorrt-int8": {32, 64, 96, 128},
+}
+
+
+@pytest.mark.parametrize("preset", PRESET_WIDTHS)
+@pytest.mark.parametrize("criterion", ["l1", "similarity", "random"])
+def test_presets_are_kept_to_the_letter_and_the_target_is_met(preset, criterion):
+    model, limits = wide(), kprune.Limits(round_to=preset)
+    reachable = kprune.search_space(model, limits).reachable_flops
+    for target in (0.3, 0.6, reachable):
+        plan = kprune.plan_pruning(model, target, criterion=criterion, limits=limits)
+        widths = {entry.path: (len(entry.keep), entry.filters) for entry in plan.layers}
+        assert all(kept in PRESET_WIDTHS[preset] or kept == filters for kept, filters in widths.values())
+        assert removed(plan) >= target - 1e-9 and widths["a"] == widths["c"]
+
+
+def test_a_layer_narrower_than_a_preset_stays_whole():
+    limits = kprune.Limits(round_to="tensorrt-int8")
+    plan = kprune.plan_pruning(wide(), kprune.search_space(wide(), limits).reachable_flops, limits=limits)
+    assert kept(plan) == {"a": 32, "b": 32, "c": 32, "d": 24, "logits": 3}
+
+
+def test_rates_by_hand_are_rounded_up_to_the_widths_of_a_preset():
+    plan = kprune.plan_rates(wide(), {"a": 0.6, "b": 0.5}, criterion="l1", limits=kprune.Limits(round_to="litert"))
+    # Of 128 filters 52 would stay, of 96 filters 48; c is tied to a.
+    assert kept(plan) == {"a": 64, "b": 64, "c": 64, "d": 24, "logits": 3}

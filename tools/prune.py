@@ -5,8 +5,14 @@ python tools/prune.py --model=model.keras --target_flops=0.5 --output=pruned
 Or as far as accuracy allows, without training; the images choose the target, so report accuracy on others:
 
 python tools/prune.py --model=model.keras --max_accuracy_drop=0.01 --data=validation.npz --repair_data=train_512.npz
+
+Or until the exported file runs in so many milliseconds, on this machine or on another:
+
+python tools/prune.py --model=model.keras --target_ms=0.6 --repair_data=train_512.npz
+python tools/prune.py --model=model.keras --target_ms=9 --export=onnx --measure_command="ssh jetson python3 time.py"
 """
 
+import functools
 import pathlib
 import tempfile
 
@@ -18,6 +24,27 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "The Keras model file to prune.", required=True)
 flags.DEFINE_float("target_flops", None, "Share of the FLOPs (multiply-accumulates) to remove, 0..1.")
 flags.DEFINE_float("target_params", None, "Share of the parameters to remove, 0..1; instead of --target_flops.")
+flags.DEFINE_float("target_latency", None, "Share of the milliseconds of --latency_table to remove, 0..1; instead.")
+flags.DEFINE_string(
+    "latency_table",
+    None,
+    "The times of the layers on a device, as tools/profile_layers.py writes them; for --target_latency, or to choose "
+    "channels by in --target_ms.",
+)
+flags.DEFINE_float("target_ms", None, "Milliseconds of one run that the exported file shall meet; instead of a target.")
+flags.DEFINE_string(
+    "measure_command",
+    None,
+    "For --target_ms: a shell command that times a file, its path in the place of {path} or at the end; the last "
+    "number that it prints is milliseconds. By default the file is timed here.",
+)
+flags.DEFINE_enum(
+    "export",
+    "float32",
+    ["float32", "int8", "onnx"],
+    "For --target_ms: a TFLite file in float32 or int8 (with ranges from --repair_data), or ONNX.",
+)
+flags.DEFINE_integer("threads", 1, "For --target_ms: CPU threads of a run here.", lower_bound=1)
 flags.DEFINE_float(
     "max_accuracy_drop",
     None,
@@ -47,6 +74,12 @@ flags.DEFINE_list("include", None, "Only these layers lose filters: names or pat
 flags.DEFINE_list("exclude", [], "These layers lose none: names or patterns, separated by commas.")
 flags.DEFINE_integer("min_channels", 1, "The fewest filters that a layer keeps.")
 flags.DEFINE_float("max_rate", None, "The largest share of its filters that a layer may lose, 0..1.")
+flags.DEFINE_string(
+    "round_to",
+    "1",
+    "A layer that loses filters keeps a multiple of this number, or a width of a preset: litert, litert-int8, "
+    "onnxruntime, tensorrt-fp16, tensorrt-int8.",
+)
 flags.DEFINE_enum("mode", "hard", ["hard", "soft"], "A smaller model, or masks held at zero for training on.")
 flags.DEFINE_string("plan", None, "Apply this plan file instead of making a new one.")
 flags.DEFINE_bool("strict", False, "Fail where a layer stops channels because kprune has no rule for it.")
@@ -56,7 +89,23 @@ flags.DEFINE_string("output", "pruned", "Folder for the model, the plan and the 
 def check_flags():
     """Refuses flags that would be ignored beside others."""
     searched = FLAGS.max_accuracy_drop is not None
-    targets = [name for name in ("target_flops", "target_params", "plan") if FLAGS[name].present]
+    timed = FLAGS.target_ms is not None
+    names = ("target_flops", "target_params", "target_latency", "target_ms", "plan")
+    targets = [name for name in names if FLAGS[name].present]
+    if timed and len(targets) > 1:
+        other = next(name for name in targets if name != "target_ms")
+        raise flags.Error(f"--target_ms finds the target itself; leave out --{other}")
+    ignored = [name for name in ("measure_command", "export", "threads") if FLAGS[name].present and not timed]
+    if ignored:
+        raise flags.Error(f"--{ignored[0]} is for --target_ms")
+    if FLAGS.threads > 1 and FLAGS.measure_command:
+        raise flags.Error("--threads is for files timed here; put the threads into --measure_command")
+    if timed and FLAGS.export == "int8" and FLAGS.repair_data is None:
+        raise flags.Error("--export=int8 needs --repair_data, images to learn the ranges from")
+    if timed and FLAGS.mode != "hard":
+        raise flags.Error("--target_ms times smaller files, so --mode=hard")
+    if FLAGS.latency_table and not (timed or FLAGS.target_latency is not None):
+        raise flags.Error("--latency_table is for --target_latency or --target_ms")
     if searched and targets:
         raise flags.Error(f"--max_accuracy_drop finds the target itself; leave out --{targets[0]}")
     if searched and FLAGS.data is None:
@@ -116,7 +165,10 @@ def make_plan(kprune, model, examples, accuracy, images):
     if FLAGS.plan:
         return kprune.Plan.load(FLAGS.plan)
     criterion = make_criterion(kprune)
-    limits = kprune.Limits(FLAGS.include, FLAGS.exclude, FLAGS.min_channels, FLAGS.max_rate)
+    rounding = int(FLAGS.round_to) if FLAGS.round_to.isdecimal() else FLAGS.round_to
+    limits = kprune.Limits(FLAGS.include, FLAGS.exclude, FLAGS.min_channels, FLAGS.max_rate, rounding)
+    if FLAGS.target_ms is not None:
+        return meet_latency(kprune, model, criterion, limits, images)
     if FLAGS.max_accuracy_drop is not None:
         kprune.api.refuse_barriers(kprune.graph.trace(model), FLAGS.strict)
         least = accuracy - FLAGS.max_accuracy_drop
@@ -133,11 +185,39 @@ def make_plan(kprune, model, examples, accuracy, images):
         model,
         FLAGS.target_flops,
         target_params=FLAGS.target_params,
+        target_latency=FLAGS.target_latency,
+        latency=FLAGS.latency_table,
         criterion=criterion,
         data=images,
         limits=limits,
         strict=FLAGS.strict,
     )
+
+
+def meet_latency(kprune, model, criterion, limits, images):
+    """The plan whose exported file meets --target_ms; the file is in the folder of --output."""
+    export, suffix = kprune.export_tflite, "tflite"
+    if FLAGS.export == "int8":
+        export = functools.partial(export, quantize="int8", representative_data=images)
+    elif FLAGS.export == "onnx":
+        export, suffix = kprune.export_onnx, "onnx"
+    command = FLAGS.measure_command
+    folder = pathlib.Path(FLAGS.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = kprune.prune_to_latency(
+        model,
+        FLAGS.target_ms,
+        kprune.CommandStopwatch(command) if command else kprune.Stopwatch(FLAGS.threads),
+        export=export,
+        output=folder / f"model.{suffix}",
+        latency=FLAGS.latency_table,
+        criterion=criterion,
+        data=images,
+        limits=limits,
+        strict=FLAGS.strict,
+    )
+    print(f"{found.path}: {found.ms:.3g} ms, asked for {FLAGS.target_ms:.3g} ms.")
+    return found.plan
 
 
 def activation_bytes(kprune, model, plan) -> list[float]:

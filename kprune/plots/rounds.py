@@ -6,7 +6,11 @@ from kprune.errors import OptionError
 from kprune.plan import Plan
 from kprune.plots import style
 
-COSTS = {"pruned_flops": "FLOPs left", "pruned_params": "parameters left"}
+COSTS = {
+    "pruned_flops": "FLOPs left",
+    "pruned_params": "parameters left",
+    "pruned_latency": "predicted milliseconds left",
+}
 
 
 def history_of_plan(plan: Plan) -> dict[str, list]:
@@ -16,8 +20,8 @@ def history_of_plan(plan: Plan) -> dict[str, list]:
       plan: a plan made by similarity.
 
     Returns:
-      "pruned_flops" or "pruned_params", whichever the target was in, and the other things that its rounds tell. The
-      last round ends where the plan does: what it took beyond the target was given back.
+      "pruned_flops", "pruned_params" or "pruned_latency", whichever the target was in, and the other things that its
+      rounds tell. The last round ends where the plan does: what it took beyond the target was given back.
 
     Raises:
       OptionError: the plan has no rounds.
@@ -28,7 +32,7 @@ def history_of_plan(plan: Plan) -> dict[str, list]:
         )
     history = {name: [entry.get(name) for entry in plan.rounds] for name in plan.rounds[0]}
     kind = next(iter(plan.target))
-    before, after = {"flops": plan.flops, "params": plan.params}[kind]
+    before, after = getattr(plan, kind)
     return {f"pruned_{kind}": [*history.pop("removed_share")[:-1], 1.0 - after / before], **history}
 
 

@@ -6,19 +6,23 @@ from kprune.selection.limits import Bounds, Limits, bind, matching
 from kprune.selection.ranking import select_by_score
 from kprune.selection.removal import Removal
 from kprune.selection.similarity import Comparison, Round, next_ratio, select_by_similarity, select_in_one_round
+from kprune.selection.widths import PRESETS, Preset, next_width
 
 __all__ = [
+    "PRESETS",
     "Bounds",
     "Budget",
     "ChannelCount",
     "Comparison",
     "Limits",
+    "Preset",
     "Removal",
     "Round",
     "bind",
     "make_budget",
     "matching",
     "next_ratio",
+    "next_width",
     "require_reachable",
     "select",
     "select_by_score",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune.cost import CostModel, require_known
+from kprune.cost import CostModel, Quantity, require_known
 from kprune.errors import OptionError, TargetError
 from kprune.options import is_number
 from kprune.selection.limits import Bounds
@@ -12,10 +12,10 @@ from kprune.selection.limits import Bounds
 
 @dataclass(frozen=True)
 class Budget:
-    """A share of the FLOPs or parameters that shall be removed.
+    """A share of what the model costs that shall be removed.
 
     Attributes:
-      kind: "flops" or "params".
+      kind: "flops", "params", or another that the cost model knows, such as "latency".
       target: the share, 0..1.
       cost: the cost of the model under a decision.
     """
@@ -24,9 +24,14 @@ class Budget:
     target: float
     cost: CostModel = field(repr=False)
 
+    @property
+    def quantity(self) -> Quantity:
+        """What it is a share of."""
+        return self.cost.quantities[self.kind]
+
     def spent(self, keep: np.ndarray) -> float:
-        """FLOPs or parameters that stay."""
-        return self.cost.flops(keep) if self.kind == "flops" else self.cost.params(keep)
+        """What stays: FLOPs, parameters, milliseconds."""
+        return self.cost.total(keep, self.kind)
 
     def removed(self, keep: np.ndarray) -> float:
         """The share that a decision removes."""
@@ -74,19 +79,25 @@ class ChannelCount:
         return f"{count}"
 
 
-def make_budget(cost: CostModel, target_flops: float | None, target_params: float | None) -> Budget:
+def make_budget(
+    cost: CostModel,
+    target_flops: float | None = None,
+    target_params: float | None = None,
+    target_latency: float | None = None,
+) -> Budget:
     """A budget from what the user gave.
 
     Raises:
-      OptionError: none or both are given, or the share is not between 0 and 1.
+      OptionError: none or several are given, or the share is not between 0 and 1.
       ModelError: FLOPs are asked for and the input size is unknown.
     """
-    if (target_flops is None) == (target_params is None):
-        given = "Neither" if target_flops is None else "Both"
-        raise OptionError(
-            f"{given} of target_flops and target_params is given.", "One of them.", "Pass target_flops=0.5."
-        )
-    kind, target = ("flops", target_flops) if target_params is None else ("params", target_params)
+    targets = {"flops": target_flops, "params": target_params, "latency": target_latency}
+    given = {kind: target for kind, target in targets.items() if target is not None}
+    if len(given) != 1:
+        several = " and ".join(f"target_{kind}" for kind in given)
+        what = f"Both of {several} are given." if given else "Neither of target_flops and target_params is given."
+        raise OptionError(what, "One of them.", "Pass target_flops=0.5.")
+    kind, target = next(iter(given.items()))
     if not is_number(target) or not 0 < target < 1:
         raise OptionError(
             f"target_{kind} is {target!r}.", "The share to remove, between 0 and 1.", "Pass 0.5 to remove half."

@@ -1,4 +1,4 @@
-"""What must not go: layers left out, smallest widths, largest rates, round widths; and what could go at most."""
+"""What must not go: layers left out, smallest widths, largest rates; and what could go at most."""
 
 import fnmatch
 import math
@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kprune.cost import Quantity
 from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight
 from kprune.options import check_share, is_whole
+from kprune.selection.widths import check_rounding, next_width, rounded_widths
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,11 @@ class Limits:
       exclude: names, shell patterns or layers that lose none.
       min_channels: the fewest filters that a layer keeps.
       max_rate: the largest share of its filters that a layer may lose, 0..1, or None.
-      round_to: a layer that loses filters keeps a multiple of this number, frozen filters counted. A layer that has no
-        such multiple at or below its number of filters loses none. The target is still met: where a layer stands
-        between two multiples it keeps the larger, and others lose more.
+      round_to: a layer that loses filters keeps a multiple of this number, frozen filters counted; or the name of a
+        preset, by which it keeps one of the widths that a runtime's kernels are made for: "litert", "litert-int8",
+        "onnxruntime", "tensorrt-fp16" or "tensorrt-int8" (`kprune.selection.PRESETS`; docs/alignment.md has the
+        measurements). A layer that has no such width below its number of filters loses none. The target is still met:
+        where a layer stands between two widths it keeps the larger, and others lose more.
 
     Raises:
       OptionError: a value is out of range; a name that matches no layer is refused when the limits meet the model.
@@ -30,19 +34,21 @@ class Limits:
     Example:
       >>> kprune.Limits(exclude=["stem_*", model.get_layer("conv9")], min_channels=8, max_rate=0.7)
       >>> kprune.Limits(round_to=8)
+      >>> kprune.Limits(round_to="litert-int8")
     """
 
     include: object = None
     exclude: object = ()
     min_channels: int = 1
     max_rate: float | None = None
-    round_to: int = 1
+    round_to: int | str = 1
 
     def __post_init__(self):
-        for name in ("min_channels", "round_to"):
-            value = getattr(self, name)
-            if not is_whole(value, 1):
-                raise OptionError(f"{name} is {value!r}.", "A whole number of at least 1.", f"Pass {name}=8.")
+        if not is_whole(self.min_channels, 1):
+            raise OptionError(
+                f"min_channels is {self.min_channels!r}.", "A whole number of at least 1.", "Pass min_channels=8."
+            )
+        check_rounding(self.round_to)
         if self.max_rate is not None:
             check_share("max_rate", self.max_rate)
         for name in ("include", "exclude"):
@@ -53,9 +59,9 @@ class Limits:
         by_rate = 0 if self.max_rate is None else math.ceil(filters * (1 - self.max_rate) - 1e-9)
         return min(filters, max(self.min_channels, by_rate))
 
-    def step(self, weight: SlicedWeight) -> int:
-        """What the number of filters that a layer keeps is a multiple of."""
-        return int(self.round_to)
+    def widths(self, filters: int) -> np.ndarray:
+        """Which numbers of filters a layer of so many may keep: bool `[filters + 1]`."""
+        return rounded_widths(self.round_to, filters)
 
 
 def check_names(option: str, given):
@@ -109,12 +115,12 @@ class Bounds:
     Attributes:
       removable: bool per channel set.
       layers: for each bounded layer or tensor, its sets (one entry a channel) and how many channels must stay.
-      steps: for each layer whose width is rounded, its sets and what the number that stays is a multiple of.
+      widths: for each layer whose width is rounded, its sets and which numbers may stay, bool `[channels + 1]`.
     """
 
     removable: np.ndarray
     layers: tuple[tuple[np.ndarray, int], ...] = field(repr=False)
-    steps: tuple[tuple[np.ndarray, int], ...] = field(repr=False, default=())
+    widths: tuple[tuple[np.ndarray, np.ndarray], ...] = field(repr=False, default=())
 
     def open(self, keep: np.ndarray) -> np.ndarray:
         """Which kept sets could go next, each by itself."""
@@ -154,9 +160,9 @@ class Bounds:
             keep[going] = False
 
     def rounded(self, begin: np.ndarray, gone: np.ndarray, back: np.ndarray | None = None) -> np.ndarray:
-        """A decision after removals, in which every layer keeps a multiple of its step, or loses nothing.
+        """A decision after removals, in which every layer keeps one of its widths, or loses nothing.
 
-        A layer between two multiples gets back what went last. That may widen other layers that share the channels, so
+        A layer between two widths gets back what went last. That may widen other layers that share the channels, so
         this is done until all agree.
 
         Args:
@@ -170,43 +176,48 @@ class Bounds:
             keep[back] = True
         place = np.zeros(len(keep), dtype=int)
         place[gone] = np.arange(len(gone))
-        todo = self.steps
+        todo = self.widths
         while todo:
-            returned = [(sets, missing_to_step(sets, step, keep, begin, place)) for sets, step in todo]
+            returned = [missing_to_width(sets, allowed, keep, begin, place) for sets, allowed in todo]
             todo = ()
-            for _, missing in returned:
+            for missing in returned:
                 if len(missing):
                     keep[missing] = True
-                    todo = self.steps
+                    todo = self.widths
         return keep
 
 
-def missing_to_step(sets: np.ndarray, step: int, keep: np.ndarray, begin: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """The sets that a layer gets back so that it keeps a multiple of `step`, or as many as it began with.
+def missing_to_width(
+    sets: np.ndarray, allowed: np.ndarray, keep: np.ndarray, begin: np.ndarray, place: np.ndarray
+) -> np.ndarray:
+    """The sets that a layer gets back so that it keeps one of its widths, or as many as it began with.
 
     Args:
       sets: those of its channels.
-      step: the number.
+      allowed: its widths, bool `[channels + 1]`.
       keep, begin: the decisions now and at first.
       place: for each set that went, when; what went last comes back first.
     """
     kept, start = int(keep[sets].sum()), int(begin[sets].sum())
-    if kept == start or kept % step == 0:
+    if kept == start or allowed[kept]:
         return np.zeros(0, dtype=int)
     gone, counts = np.unique(sets[begin[sets] & ~keep[sets]], return_counts=True)
     last = np.argsort(-place[gone], kind="stable")
-    widths = kept + np.cumsum(counts[last])
-    enough = int(np.flatnonzero((widths % step == 0) | (widths == start))[0])
+    wider = kept + np.cumsum(counts[last])
+    enough = int(np.flatnonzero(allowed[wider] | (wider == start))[0])
     return gone[last[: enough + 1]]
 
 
-def bind(limits: Limits | None, graph: Graph, widths: dict[str, int] | None = None) -> Bounds:
+def bind(
+    limits: Limits | None, graph: Graph, widths: dict[str, int] | None = None, quantity: Quantity | None = None
+) -> Bounds:
     """Meets limits with a traced model.
 
     Args:
       limits: what the user asks for.
       graph: the model.
       widths: where the model has lost filters before, how many each layer had at first, by path: what `max_rate` is of.
+      quantity: what the budget is a share of, if it knows which widths are worth having.
 
     Raises:
       OptionError: a name matches no layer, or nothing is left to prune.
@@ -218,16 +229,18 @@ def bind(limits: Limits | None, graph: Graph, widths: dict[str, int] | None = No
     excluded = matching(graph, as_patterns(limits.exclude), "exclude")
     removable = graph.prunable.copy()
     layers: list[tuple[np.ndarray, int]] = [(sets, 1) for sets in graph.tensors]
-    steps: list[tuple[np.ndarray, int]] = []
+    allowed: list[tuple[np.ndarray, np.ndarray]] = []
     for weight in graph.writers:
         sets = weight.axes[weight.writes]
         if weight.path in excluded or (limits.include is not None and weight.path not in included):
             removable[sets] = False
-        step = limits.step(weight)
+        own = limits.widths(len(sets))
+        worthwhile = None if quantity is None else quantity.worthwhile(sets)
+        own = own if worthwhile is None else own & worthwhile
         floor = limits.floor((widths or {}).get(weight.path, len(sets)))
-        layers.append((sets, min(len(sets), math.ceil(floor / step) * step)))
-        steps += [(sets, step)] if step > 1 else []
-    return Bounds(removable, tuple(layers), tuple((sets, step) for sets, step in steps if removable[sets].any()))
+        layers.append((sets, next_width(own, floor)))
+        allowed += [] if own[1:].all() else [(sets, own)]
+    return Bounds(removable, tuple(layers), tuple((sets, own) for sets, own in allowed if removable[sets].any()))
 
 
 def rate(weight: SlicedWeight, keep: np.ndarray) -> float:

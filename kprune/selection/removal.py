@@ -21,7 +21,7 @@ def classes(graph: Graph) -> np.ndarray:
 class Removal:
     """Takes channel sets out, in the order that it is given, and stops as soon as the budget is met.
 
-    Where widths are rounded, `keep` may stand between two multiples while sets go; `decision` is what that comes to
+    Where widths are rounded, `keep` may stand between two of them while sets go; `decision` is what that comes to
     once each layer has got back what is missing to the next one, and it is this that has to meet the budget.
 
     Args:
@@ -89,7 +89,7 @@ class Removal:
             wider = self.with_back(keep, candidate)
             if self.budget.met(wider):
                 keep = wider
-            elif self.bounds.steps:
+            elif self.bounds.widths:
                 dear.add(labels[candidate])  # as wide a step as any other of its layers
         return keep
 

@@ -65,6 +65,11 @@ def test_it_removes_what_the_accuracy_on_the_data_allows(folder):
         (["--model=model.keras", "--target_flops=0.5", "--tarjet=3"], "tarjet"),
         (["--model=model.keras", "--max_accuracy_drop=0.1"], "needs --data"),
         (["--model=model.keras", "--target_flops=0.5", "--criterion=l1", "--alpha=2"], "--alpha is for"),
+        (
+            ["--model=model.keras", "--target_flops=0.5", "--measure_command=true"],
+            "--measure_command is for --target_ms",
+        ),
+        (["--model=model.keras", "--target_flops=0.5", "--round_to=avx"], "round_to is 'avx'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(folder, arguments, message):

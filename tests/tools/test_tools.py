@@ -113,6 +113,42 @@ def test_the_report_gathers_what_has_joined_the_folder(tool, folder):
     assert tool("report", "--folder=nowhere")[0] == 2
 
 
+def test_prune_meets_milliseconds_that_a_command_tells_and_leaves_the_file(tool, folder):
+    """The command stands for a device that takes a millisecond per byte."""
+    whole = kprune.export_tflite(keras.models.load_model(folder / "net.keras"), folder / "net.tflite").size_bytes
+    arguments = ["--model=net.keras", "--criterion=l1", "--measure_command=stat -c %s"]
+    code, printed, errors = tool("prune", *arguments, f"--target_ms={whole - 500}", "--round_to=2", "--output=met")
+    assert code == 0, errors
+    assert (folder / "met" / "model.tflite").stat().st_size <= whole - 500 and "fast enough" in printed
+    plan = kprune.Plan.load(folder / "met" / "plan.json")
+    assert keras.models.load_model(folder / "met" / "model.keras").count_params() == plan.params[1]
+    assert all(len(entry.keep) % 2 == 0 or len(entry.keep) == entry.filters for entry in plan.layers)
+    code, _, errors = tool("prune", *arguments, "--target_ms=9", "--output=missed")
+    assert code == 2 and "target_ms=9 cannot be reached" in errors
+    assert not (folder / "missed" / "model.tflite").exists()
+
+
+def test_a_profile_of_the_layers_is_what_plans_go_by(tool, folder):
+    code, printed, errors = tool("profile_layers", "--model=net.keras", "--output=table.json", "--sweeps=1")
+    assert code == 0, errors
+    table = kprune.LatencyTable.load(folder / "table.json")
+    assert f"{len(table.grids)} kinds of layers" in printed and table.quantize is None
+    flags = ["--model=net.keras", "--latency_table=table.json"]
+    code, _, errors = tool("prune", *flags, "--target_latency=0.1", "--output=timed")
+    assert code == 0, errors
+    before, after = kprune.Plan.load(folder / "timed" / "plan.json").latency
+    assert after <= 0.9 * before and before == pytest.approx(
+        table.predict(keras.models.load_model(folder / "net.keras"))
+    )
+
+
+def test_the_alignment_of_kernels_is_measured(tool):
+    arguments = ["--runtimes=litert-int8", "--widths=3,4", "--size=4", "--sweeps=1"]
+    code, printed, errors = tool("measure_alignment", *arguments)
+    assert code == 0, errors
+    assert printed.count("| 3 |") == 2 and "litert-int8 3x3" in printed
+
+
 def test_the_command_lists_every_tool_and_refuses_others(capsys):
     assert command.main(["--help"]) == 0
     printed = capsys.readouterr().out

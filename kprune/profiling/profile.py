@@ -1,0 +1,162 @@
+"""The table of layer times of a model, measured here: one file per layer and width, timed by itself."""
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from kprune.errors import OptionError
+from kprune.export import export_onnx, export_tflite
+from kprune.export._runtime import check_threads, open_file
+from kprune.export._samples import random_samples
+from kprune.graph import Graph, trace
+from kprune.kinds import LayerKind, PricedCall, priced_calls
+from kprune.latency import Grid, Latency, LatencyTable
+from kprune.options import is_whole
+from kprune.profiling import _onnx, _tflite
+from kprune.progress import Progress
+from kprune.stopwatch import Stopwatch, median_ms
+from kprune.timings import machine_facts
+
+RUNTIMES = {"litert": ("tflite", _tflite.one_layer), "onnxruntime": ("onnx", _onnx.one_layer)}
+WARMUP, FEWEST_RUNS, LEAST_MS = 3, 5, 4.0  # of one timing: runs before it, runs in it, and how long it lasts at least
+FINEST_STEP, STEPS = 8, 8  # widths lie around the multiples of a step, at most about so many of them
+EMPTY = LayerKind("mean", (1, 1))
+CALIBRATION = 8  # random samples for an 8-bit file whose accuracy nobody looks at
+
+
+def profile_latency(
+    model, *, runtime: str = "litert", quantize: str | None = None, threads: int = 1, sweeps: int = 4, verbose=None
+) -> LatencyTable:
+    """Times every kind of layer of a model over its widths, and the whole model, on this device.
+
+    Each kind of layer (operation, kernel, stride and map size) is timed by itself in a small file, at some five numbers
+    of input channels and at output channels around the multiples of 8 (of more in wide layers), where kernels step.
+    A CIFAR ResNet takes a minute. Nothing else should run meanwhile.
+
+    Args:
+      model: a built functional or Sequential `keras.Model` with inputs of a fixed size; only its shapes matter.
+      runtime: "litert" or "onnxruntime".
+      quantize: None for float32, or "int8" (LiteRT).
+      threads: CPU threads that one run may use.
+      sweeps: how often everything is measured; the fastest counts, for other work only ever slows a run.
+      verbose: whether to show progress; None: as `keras.config` has it.
+
+    Returns:
+      A `LatencyTable`, its `check` with the measured and the predicted milliseconds of the whole model.
+
+    Raises:
+      OptionError: an option out of range.
+      ModelError: the model has no graph or no layer that can be timed, or the runtime is not installed.
+
+    Example:
+      >>> table = kprune.profile_latency(model, quantize="int8")
+      >>> table.save("table.json")
+    """
+    check_options(runtime, quantize, threads, sweeps)
+    graph = trace(model)
+    calls = priced_calls(graph)
+    points = [
+        (kind, width_in, width_out)
+        for kind, ins, outs in knots(calls)
+        for width_in, width_out in itertools.product(ins, outs)
+    ]
+    best = fastest(functools.partial(time_layer, runtime, quantize, threads), [(EMPTY, 1, 1), *points], sweeps, verbose)
+    overhead, best = best[0], iter(best[1:] - best[0])
+    grids = [
+        Grid(kind, ins, outs, np.maximum([[next(best) for _ in outs] for _ in ins], 0.0))
+        for kind, ins, outs in knots(calls)
+    ]
+    table = LatencyTable(tuple(grids), float(overhead), runtime, quantize, threads, machine_facts())
+    return check_table(table, model, graph, sweeps)
+
+
+def fastest(watch: Callable, points: list[tuple], sweeps: int, verbose) -> np.ndarray:
+    """The fewest milliseconds at each point over sweeps that lie apart in time, so that a slow spell of the machine
+    does not last through all of them.
+    """
+    progress, best = Progress(sweeps * len(points), "layer", verbose), np.full(len(points), np.inf)
+    for done, index in enumerate(itertools.chain.from_iterable([range(len(points))] * sweeps)):
+        best[index] = min(best[index], watch(*points[index]))
+        progress.show(done + 1)
+    progress.finish(sweeps * len(points))
+    return best
+
+
+def check_options(runtime, quantize, threads, sweeps):
+    """Refuses what cannot be measured.
+
+    Raises:
+      OptionError: see `profile_latency`.
+    """
+    if runtime not in RUNTIMES:
+        raise OptionError(f"runtime is {runtime!r}.", f"One of {', '.join(RUNTIMES)}.", 'Pass runtime="litert".')
+    if quantize not in (None, "int8") or (quantize and runtime != "litert"):
+        raise OptionError(
+            f"quantize is {quantize!r} with runtime={runtime!r}.", "None, or 'int8' with 'litert'.", "Leave it out."
+        )
+    check_threads(threads)
+    if not is_whole(sweeps, 1):
+        raise OptionError(f"sweeps is {sweeps!r}.", "A whole number of at least 1.", "Pass sweeps=4.")
+
+
+def knots(calls: Iterable[PricedCall]) -> list[tuple[LayerKind, tuple[int, ...], tuple[int, ...]]]:
+    """Each kind once, with the widths in and out at which it is timed, up to the widest of its layers."""
+    most: dict[LayerKind, tuple[int, int]] = {}
+    for call in calls:
+        before = most.get(call.kind, (1, 1))
+        most[call.kind] = max(before[0], len(call.sets_in)), max(before[1], len(call.sets_out))
+    return [(kind, widths_in(most_in), widths_out(most_out)) for kind, (most_in, most_out) in most.items()]
+
+
+def widths_in(most: int) -> tuple[int, ...]:
+    """Quarters of the full width, in multiples of 4 where there are."""
+    quarters = [round(most * share / 4) if most < 16 else round(most * share / 16) * 4 for share in (1, 2, 3)]
+    return tuple(sorted({1, most} | {q for q in quarters if 0 < q < most}))
+
+
+def widths_out(most: int) -> tuple[int, ...]:
+    """Both sides of the multiples of a step, which is 8 or, in wide layers, a larger power of two."""
+    step = max(FINEST_STEP, 2 ** int(np.ceil(np.log2(max(most, 1) / STEPS))))
+    powers = FINEST_STEP * 2 ** np.arange(max(int(np.log2(max(most, FINEST_STEP) / FINEST_STEP)), 0) + 1)
+    marks = np.union1d(np.arange(step, most + 1, step), powers)
+    around = np.concatenate([[1, FINEST_STEP // 2, most], marks - 1, marks, marks + 1])
+    return tuple(int(width) for width in np.unique(around[around <= most]))
+
+
+def time_layer(runtime: str, quantize: str | None, threads: int, kind: LayerKind, width_in: int, width_out: int):
+    """Milliseconds of one run of one layer: the median of some runs."""
+    suffix, write = RUNTIMES[runtime]
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / f"layer.{suffix}"
+        path.write_bytes(write(kind, width_in, width_out, quantize))
+        model = open_file(path, threads)
+        model.feed(random_samples(model.inputs, model.batch))
+        return median_ms(model.invoke, WARMUP, FEWEST_RUNS, LEAST_MS)
+
+
+def check_table(table: LatencyTable, model, graph: Graph, sweeps: int) -> LatencyTable:
+    """The table with the time of the whole model beside what it predicts."""
+    predicted = Latency(graph, table).total(np.ones(len(graph.sets), dtype=bool))
+    measured = time_whole(model, table, sweeps)
+    check = {"model": model.name, "measured_ms": measured, "predicted_ms": predicted}
+    return dataclasses.replace(table, check=check)
+
+
+def time_whole(model, table: LatencyTable, sweeps: int) -> float:
+    """Milliseconds of one run of a model exported as the table was measured, the fastest of some timings."""
+    suffix, _ = RUNTIMES[table.runtime]
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / f"whole.{suffix}"
+        if suffix == "onnx":
+            export_onnx(model, path, batch_size=1)
+        else:
+            data = [np.random.default_rng(0).uniform(0, 1, (CALIBRATION, *x.shape[1:])) for x in model.inputs]
+            data = [x.astype(np.float32) for x in data]
+            calibration = {"representative_data": data if len(data) > 1 else data[0]} if table.quantize else {}
+            export_tflite(model, path, quantize=table.quantize, batch_size=1, **calibration)
+        return min(Stopwatch(table.threads)(path) for _ in range(sweeps))
