@@ -3,8 +3,8 @@
 python tools/survey.py                                   # all of them; about an hour on two cores
 python tools/survey.py --models="ResNet*,VGG*" --output=some.md
 
-Each model gets fresh weights, scaled so that its outputs vary from image to image, and a plan for --target of its FLOPs;
-the masked and the smaller model are compared on eight images. Results are kept in --results, line by line, so that a
+Each model gets fresh weights, scaled so that its outputs vary from image to image, and a plan for --target of its
+FLOPs; the masked and the smaller model are compared on eight images. Results are kept in --results, line by line, so that a
 run that was stopped goes on where it was.
 """
 
