@@ -4,8 +4,8 @@ python tools/survey.py                                   # all of them; about an
 python tools/survey.py --models="ResNet*,VGG*" --output=some.md
 
 Each model gets fresh weights, scaled so that its outputs vary from image to image, and a plan for --target of its
-FLOPs; the masked and the smaller model are compared on eight images. Results are kept in --results, line by line, so that a
-run that was stopped goes on where it was.
+FLOPs; the masked and the smaller model are compared on eight images. Results are kept in --results, line by line, so
+that a run that was stopped goes on where it was.
 """
 
 import fnmatch
@@ -39,8 +39,11 @@ def applications():
     functions = {name: f for name, f in vars(keras.applications).items() if name[0].isupper() and callable(f)}
     for name, function in functions.items():
         size = LARGER.get(name, 64)
-        yield name, lambda function=function, size=size: function(
-            weights=None, input_shape=(size, size, 3), classifier_activation=None
+        yield (
+            name,
+            lambda function=function, size=size: function(
+                weights=None, input_shape=(size, size, 3), classifier_activation=None
+            ),
         )
 
 

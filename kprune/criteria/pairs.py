@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-BLOCK = 64  # rows that are worked on together: they fit the cache, and their number fits 8 bits
+BLOCK = 128  # rows that are worked on together: they fit the cache, and their number fits 8 bits
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,6 @@ class Pairs:
                 block = block if len(own) == len(block) else block[own]
                 blocks.append(np.take(block, others, axis=1, mode="clip"))
         return Pairs(int(np.count_nonzero(stay)), tuple(blocks))
-
-    def total(self, term: Callable[[np.ndarray], np.ndarray]) -> float:
-        """The sum over all pairs `(i, j)` and `(j, i)`; `term` sums each row of a block."""
-        total = 0.0
-        for block in self.blocks:
-            total += 2.0 * float(term(block).sum(dtype=np.float64))
-            total -= float(term(block[:, : len(block)]).sum(dtype=np.float64))
-        return total
 
 
 def cross_terms(columns: np.ndarray) -> Pairs:

@@ -31,8 +31,8 @@ def distances(terms: Pairs, metric: str = "euclidean") -> Pairs:
 
     def block_of(rows: slice, block: np.ndarray) -> np.ndarray:
         if metric == "cosine":
-            out = block / (-2 * norms[rows, None])
-            out /= norms[None, rows.start :]
+            out = (-2 * norms[rows, None]) * norms[None, rows.start :]
+            np.divide(block, out, out=out)
             out += 1
         else:
             out = halves[rows, None] + halves[None, rows.start :]
@@ -75,8 +75,15 @@ def find_neighbours(pairs: Pairs | np.ndarray, alpha: float, closest: bool = Fal
     if closest and pairs.count > 1:
         smallest = min(pairs.without_diagonal(block.copy(), np.inf).min() for block in pairs.blocks)
         threshold = float(np.nextafter(smallest, smallest.dtype.type(np.inf)))
-    similar = pairs.map(lambda rows, block: pairs.without_diagonal(block < max(threshold, 0.0), False))
+    bound = at_least(max(threshold, 0.0), pairs.blocks[0].dtype) if pairs.blocks else 0.0
+    similar = pairs.map(lambda rows, block: pairs.without_diagonal(block < bound, False))
     return Neighbours(similar, count_rows(similar), threshold, mean, deviation)
+
+
+def at_least(value: float, dtype: np.dtype) -> np.floating:
+    """The smallest number of a type that is not below a value: less than the one is then less than the other."""
+    near = dtype.type(value)
+    return near if float(near) >= value else np.nextafter(near, dtype.type(np.inf))
 
 
 def moments(pairs: Pairs) -> tuple[float, float]:
@@ -85,14 +92,19 @@ def moments(pairs: Pairs) -> tuple[float, float]:
     Both are taken around a value close to the mean, which is large beside the deviation: so they are exact to about
     1e-9 in any precision of the distances, and the same however the machine adds up.
     """
-    number = pairs.count * (pairs.count - 1)
+    number = pairs.count * (pairs.count - 1) // 2
     if not number:
         return 0.0, 0.0
-    shift = pairs.blocks[0].dtype.type(pairs.blocks[0].mean())
-    around = pairs.map(lambda rows, block: pairs.without_diagonal(block - shift, 0))
-    offset = around.total(lambda block: block.sum(axis=1)) / number
-    square = around.total(lambda block: np.einsum("ij,ij->i", block, block)) / number
-    return float(shift) + offset, float(np.sqrt(max(square - offset**2, 0.0)))
+    first = pairs.blocks[0]
+    shift = first.dtype.type(first.sum(dtype=np.float64) / (first.size - len(first)))  # its diagonal is zero
+    total = squares = 0.0
+    for block in pairs.blocks:
+        around, own = block - shift, len(block)
+        around[:, :own][np.tri(own, dtype=bool)] = 0  # each pair once
+        total += float(around.sum(dtype=np.float64))
+        squares += float(np.einsum("ij,ij->i", around, around).sum(dtype=np.float64))
+    offset = total / number
+    return float(shift) + offset, float(np.sqrt(max(squares / number - offset**2, 0.0)))
 
 
 def guarded(order: np.ndarray, layers: list[tuple[np.ndarray, Neighbours]], count: int) -> np.ndarray:
