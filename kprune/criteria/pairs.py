@@ -81,18 +81,12 @@ class Pairs:
 
 
 def cross_terms(columns: np.ndarray) -> Pairs:
-    """`2 F_i.F_j` for all pairs of filters, from matrix products.
+    """`2 F_i.F_j` for all pairs of filters, from one matrix product.
 
     Args:
       columns: `[weights, N]`, each column a filter.
     """
-    starts = range(0, columns.shape[1], BLOCK)
-    return Pairs(columns.shape[1], tuple(product(columns, slice(start, start + BLOCK)) for start in starts))
-
-
-def product(columns: np.ndarray, rows: slice) -> np.ndarray:
-    """One block of `cross_terms`. Twice a factor is twice the product, to the last bit."""
-    return (2 * columns[:, rows]).T @ columns[:, rows.start :]
+    return Pairs.of(columns.T @ columns).map(lambda rows, block: 2 * block)
 
 
 def less(terms: Pairs, columns: np.ndarray) -> Pairs:
@@ -102,8 +96,9 @@ def less(terms: Pairs, columns: np.ndarray) -> Pairs:
       terms: over all weights.
       columns: `[weights that go, N]`.
     """
+    share = (2 * columns).T @ columns
     for rows, block in terms:
-        block -= product(columns, rows)
+        block -= share[rows, rows.start :]
     return terms
 
 
