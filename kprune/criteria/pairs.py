@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 BLOCK = 128  # rows that are worked on together: they fit the cache, and their number fits 8 bits
+CHUNK = 4 * BLOCK  # rows of one matrix product: few enough to skip most of the other half, enough to be worth a call
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,12 @@ def less(terms: Pairs, columns: np.ndarray) -> Pairs:
       terms: over all weights.
       columns: `[weights that go, N]`.
     """
-    share = (2 * columns).T @ columns
+    start, stop, share = 0, 0, None
     for rows, block in terms:
-        block -= share[rows, rows.start :]
+        if rows.stop > stop:
+            start, stop = rows.start, rows.start + CHUNK
+            share = (2 * columns[:, start:stop]).T @ columns[:, start:]
+        block -= share[rows.start - start : rows.stop - start, rows.start - start :]
     return terms
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from kprune.criteria.similarity import Neighbours, Similarity, distances, find_neighbours, guarded
 from kprune.graph import Graph, SlicedWeight
+from kprune.progress import Progress
 from kprune.selection.budget import Budget
 from kprune.selection.limits import Bounds
 from kprune.selection.products import Products, Slices
@@ -167,14 +168,16 @@ def select_by_similarity(
       The decision, one boolean per channel set, and the record of the rounds.
     """
     comparison, removal = Comparison(graph, criterion), Removal(budget, bounds, budget.cost.everything())
-    ratio, rounds = criterion.ratio, []
+    ratio, rounds, progress = criterion.ratio, [], Progress(100, "percent")
     while not removal.met() and not removal.stuck:
         entry = remove_redundant(comparison, removal, ratio)
+        progress.show(int(100 * min(entry.removed_share / budget.target, 1.0)))
         if entry.relaxed:
             logger.info("round %d: %s", len(rounds) + 1, entry.relaxed)
         before = rounds[-1].removed_share if rounds else 0.0
         rounds.append(entry)
         ratio = next_ratio(entry.ratio, entry.removed_share - before, budget.target - before)
+    progress.finish(100)
     return removal.finish(), rounds
 
 
