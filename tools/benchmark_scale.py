@@ -2,6 +2,9 @@
 
   python tools/benchmark_scale.py --output=scaling.json --plot=docs/images/scaling.png
   python tools/benchmark_scale.py --doublings=2 --criteria=l1 --models=            # a short look
+  OPENBLAS_NUM_THREADS=1 python tools/benchmark_scale.py                           # beside other work
+
+NumPy's matrix products use all cores and wait for each other, which on busy cores takes longer than one core alone.
 
 Plain stacks of 3x3 convolutions with BatchNorm and random weights: the width doubled, at 8 layers, and the depth
 doubled, at 32 filters. A line `seconds = a * weights^b` is fitted to each series: b = 1 is linear. Memory is what
@@ -11,6 +14,7 @@ with the share of the time that each stage of `prune_model` takes.
 
 import contextlib
 import json
+import pathlib
 import time
 import tracemalloc
 from unittest import mock
@@ -28,7 +32,7 @@ PATIENCE = flags.DEFINE_float("patience", 30.0, "A series ends once a plan takes
 REPEATS = flags.DEFINE_integer("repeats", 3, "Plans of each network; the fastest counts.", lower_bound=1)
 MODELS = flags.DEFINE_list("models", ["ResNet50", "DenseNet121", "InceptionResNetV2"], "For the table of stages.")
 SIZE = flags.DEFINE_integer("size", 96, "Height and width of the input of those models.", lower_bound=32)
-OUTPUT = flags.DEFINE_string("output", None, "A JSON file to write.")
+OUTPUT = flags.DEFINE_string("output", None, "A JSON file to write; what it holds already is not measured again.")
 PLOT = flags.DEFINE_string("plot", None, "A picture to write.")
 
 TARGET, LAYERS, FILTERS, IMAGES = 0.5, 8, 32, 64
@@ -135,7 +139,7 @@ def stopwatch(spent):
         ("trace", kprune.api, "trace"),
         ("scores", kprune.selection.Comparison, "views"),
         ("scores", kprune.criteria.L1, "scores"),
-        ("selection", kprune.api, "select"),
+        ("selection", kprune.api, "choose"),
         ("surgery", kprune.api, "rebuild"),
     ]
     with contextlib.ExitStack() as stack:
@@ -168,11 +172,11 @@ def draw(results, path):
     """Seconds and memory over weights, with the slopes."""
     from kprune.plots import style
 
-    figure = style.new_figure(10, 4.6)
+    figure, criteria = style.new_figure(10, 4.6), list(dict.fromkeys(one["criterion"] for one in results))
     panels = [("seconds", "planning (s)", 1.0), ("bytes", "peak memory (MB)", 1e6)]
     for axes, (what, label, unit) in zip(figure.subplots(1, 2), panels, strict=True):
         for one in results:
-            place = CRITERIA.value.index(one["criterion"])
+            place = criteria.index(one["criterion"])
             x, y = ([point[name] for point in one["points"]] for name in ("weights", what))
             slope = one[f"{what}_exponent"]
             axes.loglog(
@@ -190,25 +194,47 @@ def draw(results, path):
     style.save_figure(figure, path)
 
 
-def main(_):
+def read(path):
+    """What an earlier run measured."""
+    if path is None or not pathlib.Path(path).exists():
+        return {"target_flops": TARGET, "series": [], "stages": []}
+    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+
+
+def write(results, path):
     from kprune.files import write_by_rename
 
-    networks = series()
-    grown = [
-        measure_series(criterion, doubled, networks[doubled]) for criterion in CRITERIA.value for doubled in networks
-    ]
-    for one in grown:
+    if path is not None:
+        write_by_rename(path, lambda file: file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8"))
+
+
+def measure_all(results):
+    """Measures what is not known yet, and keeps it as it comes."""
+    known = {(one["criterion"], one["doubled"]) for one in results["series"]}
+    for criterion in CRITERIA.value:
+        for doubled, networks in series().items():
+            if (criterion, doubled) not in known:
+                results["series"].append(measure_series(criterion, doubled, networks))
+                write(results, OUTPUT.value)
+    known = {(one["model"], one["criterion"]) for one in results["stages"]}
+    for name in MODELS.value:
+        for criterion in CRITERIA.value:
+            if criterion != "reconstruction_error" and (name, criterion) not in known:
+                results["stages"].append(stages(name, criterion))
+                write(results, OUTPUT.value)
+
+
+def main(_):
+    results = read(OUTPUT.value)
+    measure_all(results)
+    for one in results["series"]:
         if one["seconds_exponent"] is not None:
             print(
                 f"{one['criterion']}, {one['doubled']} doubled: seconds ~ weights^{one['seconds_exponent']:.2f}, "
                 f"memory ~ weights^{one['bytes_exponent']:.2f}"
             )
-    shares = [stages(name, c) for name in MODELS.value for c in CRITERIA.value if c != "reconstruction_error"]
-    if OUTPUT.value:
-        text = json.dumps({"target_flops": TARGET, "series": grown, "stages": shares}, indent=1) + "\n"
-        write_by_rename(OUTPUT.value, lambda file: file.write_text(text))
     if PLOT.value:
-        draw(grown, PLOT.value)
+        draw(results["series"], PLOT.value)
 
 
 if __name__ == "__main__":
