@@ -172,7 +172,7 @@ def draw(results, path):
     """Seconds and memory over weights, with the slopes."""
     from kprune.plots import style
 
-    figure, criteria = style.new_figure(10, 4.6), list(dict.fromkeys(one["criterion"] for one in results))
+    figure, criteria = style.new_figure(11, 5.2), list(dict.fromkeys(one["criterion"] for one in results))
     panels = [("seconds", "planning (s)", 1.0), ("bytes", "peak memory (MB)", 1e6)]
     for axes, (what, label, unit) in zip(figure.subplots(1, 2), panels, strict=True):
         for one in results:
@@ -189,7 +189,7 @@ def draw(results, path):
             )
         axes.set_xlabel("weights")
         axes.set_ylabel(label)
-        axes.legend(frameon=False, fontsize=style.SMALL)
+        axes.legend(frameon=False, fontsize=style.SMALL, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
         style.plain(axes, grid="both")
     style.save_figure(figure, path)
 
