@@ -91,7 +91,12 @@ def compared_filters(graph: Graph, criterion: Similarity, layers=None) -> list[C
         path = slices.weight.path
         if chosen is not None and path not in chosen:
             continue
-        rows = slices.columns(slices.value(), keep, keep)[0].T.astype(float)
+        columns, sets = slices.columns(slices.value(), keep, keep)
+        own = slices.weight.axes[slices.axis]
+        own = own[keep[own] & slices.judged]
+        rows = columns.T.astype(float)
+        if len(rows) == len(own):
+            rows = rows[np.searchsorted(sets, own)]  # in the order of the filters
         if len(rows) > 1:
             found.append(ComparedFilters(path if slices.axis == slices.weight.writes else f"{path} (inputs)", rows))
     if not found:
