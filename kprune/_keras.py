@@ -244,6 +244,14 @@ def to_numpy(variable) -> np.ndarray:
     return keras.ops.convert_to_numpy(variable)
 
 
+def read(variable) -> np.ndarray:
+    """The value of a variable, to be read only: its own memory where the backend allows that. What is assigned to the
+    variable later does not show in it.
+    """
+    tensor = getattr(variable.value, "read_value", None)  # TensorFlow's, whose tensors never change once they are read
+    return to_numpy(variable) if tensor is None else np.asarray(tensor())
+
+
 def refresh_train_function(model):
     """Makes the compiled training step see a changed mask; needed once on TensorFlow, at each change elsewhere."""
     if getattr(model, "train_function", None) is not None:

@@ -82,8 +82,12 @@ class Elements:
 
     def __init__(self, graph: Graph):
         axes = [(index, sets) for index, w in enumerate(graph.weights) for sets in w.axes if sets is not None]
-        self._flat = np.concatenate([sets for _, sets in axes]) if axes else np.zeros(0, dtype=int)
-        self._starts = np.cumsum([0, *(len(sets) for _, sets in axes)])[:-1]
+        kinds: dict[bytes, int] = {}  # axes along the same channels, as in a conv and the BatchNorm behind it
+        self._kind = np.array([kinds.setdefault(sets.tobytes(), len(kinds)) for _, sets in axes], dtype=int)
+        first = np.unique(self._kind, return_index=True)[1]
+        self._flat = np.concatenate([axes[i][1] for i in first]) if axes else np.zeros(0, dtype=int)
+        self._counts = np.array([len(axes[i][1]) for i in first], dtype=int)
+        self._starts = np.cumsum([0, *self._counts])[:-1]
         self._owner = np.array([index for index, _ in axes], dtype=int)
         self._fixed = np.array(
             [
@@ -95,7 +99,10 @@ class Elements:
         self._sets = len(graph.sets)
 
     def _lengths(self, keep: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(keep[self._flat].astype(float), self._starts) if len(self._starts) else np.zeros(0)
+        """How many positions stay on each sliced axis."""
+        if not len(self._starts):
+            return np.zeros(0)
+        return np.add.reduceat(keep[self._flat], self._starts, dtype=float)[self._kind]
 
     def count(self, keep: np.ndarray) -> np.ndarray:
         """Per sliced weight, how many elements stay."""
@@ -109,9 +116,8 @@ class Elements:
         """
         lengths = self._lengths(np.asarray(keep))
         value = self.count(keep) * prices
-        each = value[self._owner] / np.maximum(lengths, 1.0)
-        counts = np.diff([*self._starts, len(self._flat)])
-        return np.bincount(self._flat, weights=np.repeat(each, counts), minlength=self._sets)
+        each = np.bincount(self._kind, value[self._owner] / np.maximum(lengths, 1.0), len(self._counts))
+        return np.bincount(self._flat, weights=np.repeat(each, self._counts), minlength=self._sets)
 
 
 class Priced(Quantity):

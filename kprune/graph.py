@@ -44,7 +44,8 @@ class SlicedWeight:
         return _keras.variables_by_name(self.layer)[self.name]
 
     def value(self) -> np.ndarray:
-        return _keras.to_numpy(self.variable)
+        """Its value, not to be changed: it may be the variable's own memory."""
+        return _keras.read(self.variable)
 
     def masks(self, keep: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """The axes from which something goes, each with one boolean per position, True = keep."""

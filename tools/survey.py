@@ -3,9 +3,9 @@
 python tools/survey.py                                   # all of them; about an hour on two cores
 python tools/survey.py --models="ResNet*,VGG*" --output=some.md
 
-Each model gets fresh weights, BatchNorm statistics that fit random images, and a plan for --target of its FLOPs; the
-masked and the smaller model are compared on two images. Results are kept in --results, line by line, so that a run that
-was stopped goes on where it was.
+Each model gets fresh weights, scaled so that its outputs vary from image to image, and a plan for --target of its
+FLOPs; the masked and the smaller model are compared on eight images. Results are kept in --results, line by line, so
+that a run that was stopped goes on where it was.
 """
 
 import fnmatch
@@ -39,10 +39,16 @@ def applications():
     functions = {name: f for name, f in vars(keras.applications).items() if name[0].isupper() and callable(f)}
     for name, function in functions.items():
         size = LARGER.get(name, 64)
-        yield name, lambda function=function, size=size: function(weights=None, input_shape=(size, size, 3))
+        yield (
+            name,
+            lambda function=function, size=size: function(
+                weights=None, input_shape=(size, size, 3), classifier_activation=None
+            ),
+        )
 
 
 EQUAL = 1e-5
+IMAGES, PATCH = 8, 16
 HUB_CONFIGS = {
     "ResNetBackbone": {
         "input_conv_filters": [64],
@@ -172,9 +178,11 @@ def backbones():
 
 
 def settle(model, images):
-    """Moves scales and offsets off their start and fits BatchNorm to the images: no path is silent, none explodes."""
-    import keras
+    """Gives weights under which what a filter makes differs from image to image, so that a wrong one would show.
 
+    Scales and offsets move off their start; then, layer after layer, BatchNorm is fitted to the images, and each kernel
+    scaled until its outputs vary by about one (layer-sequential unit variance, Mishkin & Matas 2016).
+    """
     from kprune.calibration import Statistics
     from kprune.execution import execute
     from kprune.graph import trace
@@ -184,17 +192,44 @@ def settle(model, images):
         if len(variable.shape) == 1:
             start = 1.0 if variable.name == "gamma" else 0.0
             variable.assign(start + 0.2 * rng.normal(size=variable.shape))
-    if any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers()):
-        execute(trace(model), [images], Statistics().apply)
+    graph, statistics = trace(model), Statistics()
+    kernels = {id(weight.layer): weight.variable for weight in graph.weights if weight.uses}
+
+    def apply(call, operation, args, kwargs):
+        output = statistics.apply(call, operation, args, kwargs)
+        kernel = kernels.pop(call.owner, None)
+        spread = 0.0 if kernel is None else variation(output)
+        if spread > 1e-12:
+            kernel.assign(kernel / spread)
+            output = operation(*args, **kwargs)
+        return output
+
+    execute(graph, [images], apply)
+
+
+def variation(output):
+    """By how much a tensor differs from example to example: the root of its mean variance over the batch."""
+    return float(np.sqrt(np.mean(np.var(np.asarray(output, dtype=float), axis=0))))
+
+
+def sample(model):
+    """The images that a model is looked at with: patches of colours, for plain noise looks alike to a deep network."""
+    height, width, colours = model.inputs[0].shape[1:]
+    patches = np.random.default_rng(0).uniform(-1, 1, (IMAGES, -(-height // PATCH), -(-width // PATCH), colours))
+    return patches.repeat(PATCH, axis=1).repeat(PATCH, axis=2)[:, :height, :width].astype("float32")
 
 
 def difference(first, second, images):
-    """The largest difference of two models' outputs, relative to the largest output."""
+    """The largest difference of two models' outputs, relative to the largest output; and by how much the first ones
+    vary from image to image, relative to the same: where that is nothing, equal outputs prove nothing.
+    """
     import keras
 
     one, other = (keras.tree.flatten(model(images)) for model in (first, second))
     pairs = [(np.asarray(a, dtype=float), np.asarray(b, dtype=float)) for a, b in zip(one, other, strict=True)]
-    return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)) for a, b in pairs)
+    largest = [max(np.abs(a).max(), 1e-30) for a, _ in pairs]
+    gaps = [float(np.abs(a - b).max() / size) for (a, b), size in zip(pairs, largest, strict=True)]
+    return max(gaps), min(variation(a) / size for (a, _), size in zip(pairs, largest, strict=True))
 
 
 def timed(work):
@@ -210,7 +245,7 @@ def examine(model):
     from kprune.graph import trace
     from kprune.selection import bind
 
-    images = np.random.default_rng(0).uniform(-1, 1, (2, *model.inputs[0].shape[1:])).astype("float32")
+    images = sample(model)
     settle(model, images)
     graph, trace_seconds = timed(lambda: trace(model))
     cost = CostModel(graph)
@@ -233,7 +268,7 @@ def examine(model):
     hard, row["apply"] = timed(lambda: kprune.apply_plan(model, plan))
     row["removed"] = 1 - plan.flops[1] / plan.flops[0]
     row["promised"] = kprune.model_cost(hard).flops == plan.flops[1] and hard.count_params() == plan.params[1]
-    row["difference"] = difference(kprune.apply_plan(model, plan, mode="soft"), hard, images)
+    row["difference"], row["variation"] = difference(kprune.apply_plan(model, plan, mode="soft"), hard, images)
     return row
 
 
@@ -247,10 +282,10 @@ def exact_difference(make):
     keras.config.set_floatx("float64")
     try:
         model = make()
-        images = np.random.default_rng(0).uniform(-1, 1, (2, *model.inputs[0].shape[1:]))
+        images = sample(model).astype("float64")
         settle(model, images)
         plan = kprune.plan_pruning(model, FLAGS.target, criterion=FLAGS.criterion)
-        return difference(kprune.apply_plan(model, plan, mode="soft"), kprune.apply_plan(model, plan), images)
+        return difference(kprune.apply_plan(model, plan, mode="soft"), kprune.apply_plan(model, plan), images)[0]
     finally:
         keras.config.set_floatx(before)
 
@@ -279,14 +314,15 @@ def read_results(path):
 def line(row):
     """One line of the Markdown table."""
     if "failed" in row:
-        return f"| {row['model']} | failed: {row['failed']} |" + " |" * 8
+        return f"| {row['model']} | failed: {row['failed']} |" + " |" * 7
     reached = "refused" if "refused" in row else f"{row['removed']:.3f}"
     equal = f"{row['difference']:.0e}" if "difference" in row else ""
     equal += f" (float64: {row['float64']:.0e})" if "float64" in row else ""
+    varies = f"{row['variation']:.2f}" if "variation" in row else ""
     seconds = " / ".join(f"{row[name]:.1f}" if name in row else "-" for name in ("trace", "plan", "apply"))
     return (
         f"| {row['model']} | {row['prunable']} / {row['writers']} | {row['sets']:,} | {row['least_flops']:.4f} | "
-        f"{row['least_params']:.4f} | {reached} | {equal} | {seconds} |"
+        f"{row['least_params']:.4f} | {reached} | {equal} | {varies} | {seconds} |"
     )
 
 
@@ -306,12 +342,13 @@ def markdown(rows):
         f"Written by `python tools/survey.py`: each model with new weights, pruned by {FLAGS.target:.0%} of its FLOPs",
         f"(multiply-accumulates), filters chosen by {FLAGS.criterion}. *Prunable* counts layers that make channels;",
         "*least* is the share of FLOPs and parameters that is left at most pruning; *difference* is the largest one",
-        "between the masked and the smaller model (float32, relative to the largest output). Seconds: two cores, busy",
-        "with other work too. The last layer of each model is its output and stays.",
+        "between the masked and the smaller model (float32, relative to the largest output), *variation* how much the",
+        f"outputs of {IMAGES} images differ from each other (standard deviation, relative to the same). Seconds: two",
+        "cores, busy with other work too. The last layer of each model is its output and stays.",
         "",
         "| model | prunable / all | channel sets | least FLOPs | least parameters | removed | difference "
-        "| trace / plan / apply (s) |",
-        "|---|---|---|---|---|---|---|---|",
+        "| variation | trace / plan / apply (s) |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     frozen = [f"- **{row['model']}**: {common_reasons(row)}" for row in rows if common_reasons(row)]
     refused = [f"- **{row['model']}**: {row['refused']}" for row in rows if "refused" in row]

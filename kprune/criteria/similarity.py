@@ -1,14 +1,14 @@
 """Filter similarity (Wu, Song, Zeng 2023): which filters of a layer others make redundant."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from kprune.criteria.base import Criterion, register_criterion
+from kprune.criteria.pairs import Pairs, count_rows, cross_terms
 from kprune.errors import OptionError
 from kprune.options import is_number
-
-BLOCK = 64  # rows that are worked on together
 
 
 def pairwise_distances(filters: np.ndarray, metric: str = "euclidean") -> np.ndarray:
@@ -21,27 +21,26 @@ def pairwise_distances(filters: np.ndarray, metric: str = "euclidean") -> np.nda
     Returns:
       float64 `[N, N]`, symmetric, zero on the diagonal.
     """
-    return distances_from_products(filters @ filters.T, metric)
+    return distances(cross_terms(filters.T), metric).full()
 
 
-def distances_from_products(products: np.ndarray, metric: str = "euclidean") -> np.ndarray:
-    """The same from the inner products of all pairs, `[N, N]`, in their precision; block by block, for the cache."""
-    squares = np.diagonal(products).copy()
-    norms = np.sqrt(np.maximum(squares, np.finfo(squares.dtype).tiny))
-    distances = np.empty_like(products)
-    for start in range(0, len(products), BLOCK):
-        rows, out = slice(start, start + BLOCK), distances[start : start + BLOCK]
+def distances(terms: Pairs, metric: str = "euclidean") -> Pairs:
+    """The same from `cross_terms`, in their precision."""
+    halves = terms.diagonal() / 2
+    norms = np.sqrt(np.maximum(halves, np.finfo(halves.dtype).tiny))
+
+    def block_of(rows: slice, block: np.ndarray) -> np.ndarray:
         if metric == "cosine":
-            np.divide(products[rows], norms[rows, None], out=out)
-            np.divide(out, norms[None, :], out=out)
-            np.subtract(1.0, out, out=out)
+            out = (-2 * norms[rows, None]) * norms[None, rows.start :]
+            np.divide(block, out, out=out)
+            out += 1
         else:
-            np.multiply(products[rows], -2.0, out=out)
-            out += squares[rows, None]
-            out += squares[None, :]
-            np.sqrt(np.maximum(out, 0.0, out=out), out=out)
-    np.fill_diagonal(distances, 0.0)
-    return distances
+            out = halves[rows, None] + halves[None, rows.start :]
+            out -= block
+            np.sqrt(np.abs(out, out=out), out=out)  # below zero by rounding only
+        return terms.without_diagonal(out, 0)
+
+    return terms.map(block_of)
 
 
 @dataclass(frozen=True)
@@ -49,84 +48,112 @@ class Neighbours:
     """Which filters of one layer are similar.
 
     Attributes:
-      similar: bool `[N, N]`, `d_ij < lambda`, false on the diagonal.
+      similar: the pairs with `d_ij < lambda`, bool; false on the diagonal.
       counts: int `[N]`, to how many each is similar.
       threshold: `lambda = mu - alpha * sigma` over the pairs `i < j`.
       mean, deviation: `mu` and the population `sigma`.
     """
 
-    similar: np.ndarray
-    counts: np.ndarray
+    similar: Pairs = field(repr=False)
+    counts: np.ndarray = field(repr=False)
     threshold: float
     mean: float
     deviation: float
 
 
-def find_neighbours(distances: np.ndarray, alpha: float, closest: bool = False) -> Neighbours:
+def find_neighbours(pairs: Pairs | np.ndarray, alpha: float, closest: bool = False) -> Neighbours:
     """Applies the threshold of a layer (Wu 2023, section 3; method steps 2 and 3).
 
     Args:
-      distances: `[N, N]`.
+      pairs: the distances of all pairs of filters, or the whole matrix `[N, N]`.
       alpha: `lambda = mu - alpha * sigma`; larger prunes less.
       closest: instead, takes only the closest pairs of the layer as similar.
     """
-    count = len(distances)
-    pairs = max(count * (count - 1), 1)
-    mean = float(distances.sum(axis=1).sum(dtype=np.float64)) / pairs
-    deviation = spread_around(mean, distances, pairs)
+    pairs = pairs if isinstance(pairs, Pairs) else Pairs.of(pairs)
+    mean, deviation = moments(pairs)
     threshold = mean - alpha * deviation
-    if closest and count > 1:
-        threshold = float(np.nextafter(smallest_of_pairs(distances), distances.dtype.type(np.inf)))
-    similar = distances < max(threshold, 0.0)
-    np.fill_diagonal(similar, False)
-    return Neighbours(similar, similar.sum(axis=1), threshold, mean, deviation)
+    if closest and pairs.count > 1:
+        smallest = min(pairs.without_diagonal(block.copy(), np.inf).min() for block in pairs.blocks)
+        threshold = float(np.nextafter(smallest, smallest.dtype.type(np.inf)))
+    bound = at_least(max(threshold, 0.0), pairs.blocks[0].dtype) if pairs.blocks else 0.0
+    similar = pairs.map(lambda rows, block: pairs.without_diagonal(block < bound, False))
+    return Neighbours(similar, count_rows(similar), threshold, mean, deviation)
 
 
-def spread_around(mean: float, distances: np.ndarray, pairs: int) -> float:
-    """The population standard deviation of the pairs around their mean, which is large beside it."""
-    squares = 0.0
-    for start in range(0, len(distances), BLOCK):
-        difference = distances[start : start + BLOCK] - distances.dtype.type(mean)
-        np.fill_diagonal(difference[:, start:], 0.0)
-        squares += float(np.vdot(difference, difference))
-    return float(np.sqrt(squares / pairs))
+def at_least(value: float, dtype: np.dtype) -> np.floating:
+    """The smallest number of a type that is not below a value: less than the one is then less than the other."""
+    near = dtype.type(value)
+    return near if float(near) >= value else np.nextafter(near, dtype.type(np.inf))
 
 
-def smallest_of_pairs(distances: np.ndarray):
-    """The smallest distance of two different filters."""
-    return min(row[np.arange(len(row)) != place].min() for place, row in enumerate(distances))
+def moments(pairs: Pairs) -> tuple[float, float]:
+    """Mean and population standard deviation over the pairs of two different filters.
+
+    Both are taken around a value close to the mean, which is large beside the deviation: so they are exact to about
+    1e-9 in any precision of the distances, and the same however the machine adds up.
+    """
+    number = pairs.count * (pairs.count - 1) // 2
+    if not number:
+        return 0.0, 0.0
+    first = pairs.blocks[0]
+    shift = first.dtype.type(first.sum(dtype=np.float64) / (first.size - len(first)))  # its diagonal is zero
+    total = squares = 0.0
+    for block in pairs.blocks:
+        around, own = block - shift, len(block)
+        around[:, :own][np.tri(own, dtype=bool)] = 0  # each pair once
+        total += float(around.sum(dtype=np.float64))
+        squares += float(np.einsum("ij,ij->i", around, around).sum(dtype=np.float64))
+    offset = total / number
+    return float(shift) + offset, float(np.sqrt(max(squares / number - offset**2, 0.0)))
 
 
-def guarded(order: np.ndarray, layers: list[tuple[np.ndarray, np.ndarray]], count: int) -> np.ndarray:
+def guarded(order: np.ndarray, layers: list[tuple[np.ndarray, Neighbours]], count: int) -> np.ndarray:
     """Of channel sets in the order in which they would go, those that may: each must leave a kept set similar to
     it in some layer, and leave one to each set removed before it.
 
     Args:
       order: int `[n]`, candidates, first to go first.
-      layers: for each layer its sets, int `[N]`, and which of them are similar, bool `[N, N]`.
+      layers: for each layer its sets, int `[N]`, and which of them are similar.
       count: number of channel sets.
 
     Returns:
       int array, the part of `order` that goes.
     """
     near = np.zeros(count, dtype=int)
-    places: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {int(s): [] for s in order}
-    for sets, similar in layers:
-        near[sets] += similar.sum(axis=1)
-        for place, s in enumerate(sets.tolist()):
-            if s in places:
-                places[s].append((sets, similar[place]))
+    for sets, neighbours in layers:
+        near[sets] += neighbours.counts
+    rows_of: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {int(s): [] for s in order}
+    for sets, candidates, rows in rows_of_candidates(order, layers, count):
+        for candidate, row in zip(candidates.tolist(), rows, strict=True):
+            places = row.nonzero()[0]
+            rows_of[candidate].append((sets[places], row[places]))
     gone = np.zeros(count, dtype=bool)
     for candidate in order.tolist():
-        for sets, row in places[candidate]:
-            near[sets] -= row
-        left = all((near[sets[row & gone[sets]]] >= 1).all() for sets, row in places[candidate])
-        if near[candidate] >= 1 and left:
+        for sets, times in rows_of[candidate]:
+            near[sets] -= times
+        if near[candidate] >= 1 and all((near[sets[gone[sets]]] >= 1).all() for sets, _ in rows_of[candidate]):
             gone[candidate] = True
         else:
-            for sets, row in places[candidate]:
-                near[sets] += row
+            for sets, times in rows_of[candidate]:
+                near[sets] += times
     return order[gone[order]]
+
+
+def rows_of_candidates(order: np.ndarray, layers: list[tuple[np.ndarray, Neighbours]], count: int) -> Iterator[tuple]:
+    """For layers of the same sets at once: the sets, the candidates among them, and for each candidate in how many of
+    the layers each set is similar to it, uint16 `[candidates, N]`.
+    """
+    wanted, alike = np.zeros(count, dtype=bool), {}
+    wanted[order] = True
+    for sets, neighbours in layers:
+        alike.setdefault(sets.tobytes(), (sets, []))[1].append(neighbours.similar)
+    for sets, members in alike.values():
+        places = np.flatnonzero(wanted[sets])
+        if len(places):
+            rows = np.zeros((len(places), len(sets)), dtype=np.uint16)
+            for similar in members:
+                rows += similar.rows(places)
+            yield sets, sets[places], rows
 
 
 @register_criterion("similarity", "wu2023")
@@ -197,6 +224,6 @@ class Similarity(Criterion):
         norms = np.linalg.norm(filters, axis=1)
         order = candidates[np.lexsort((candidates, norms[candidates], -frequency[candidates]))]
         result = np.zeros(len(filters), dtype=bool)
-        layers = [(np.arange(len(filters)), neighbours.similar)]
+        layers = [(np.arange(len(filters)), neighbours)]
         result[guarded(order, layers, len(filters)) if self.guard else order] = True
         return result

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kprune.criteria import Similarity, get_criterion
-from kprune.criteria.base import slice_matrix
 from kprune.criteria.similarity import find_neighbours, pairwise_distances
 from kprune.errors import OptionError
 from kprune.graph import Graph, trace
 from kprune.plots import style
 from kprune.selection.limits import as_patterns, matching
-from kprune.selection.products import rows_by_set
 from kprune.selection.similarity import judged
 from kprune.structure import following_scale
 from kprune.zeros import masked_sets
@@ -89,18 +87,18 @@ def compared_filters(graph: Graph, criterion: Similarity, layers=None) -> list[C
     scales = following_scale(graph) if criterion.fold_bn else {}
     chosen = None if layers is None else matching(graph, as_patterns(layers), "layers")
     found = []
-    for weight, axis, taking_part in judged(graph):
-        if chosen is not None and weight.path not in chosen:
+    for slices in judged(graph, scales):
+        path = slices.weight.path
+        if chosen is not None and path not in chosen:
             continue
-        rows = slice_matrix(weight, axis, keep)
-        kept = keep[weight.axes[axis]]
-        if axis == weight.writes and weight.path in scales:
-            rows = rows * scales[weight.path][kept][:, None]
-        rows, sets = rows[taking_part[kept]], weight.axes[axis][kept & taking_part]
-        if len(np.unique(sets)) < len(sets):
-            rows, _ = rows_by_set(rows, sets)
+        columns, sets = slices.columns(slices.value(), keep, keep)
+        own = slices.weight.axes[slices.axis]
+        own = own[keep[own] & slices.judged]
+        rows = columns.T.astype(float)
+        if len(rows) == len(own):
+            rows = rows[np.searchsorted(sets, own)]  # in the order of the filters
         if len(rows) > 1:
-            found.append(ComparedFilters(weight.path if axis == weight.writes else f"{weight.path} (inputs)", rows))
+            found.append(ComparedFilters(path if slices.axis == slices.weight.writes else f"{path} (inputs)", rows))
     if not found:
         raise OptionError(
             f"Nothing in '{graph.model.name}' is compared{'' if layers is None else f' in {layers}'}.",

@@ -1,6 +1,7 @@
 """The budget: what share shall go, and whether that much can."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -35,8 +36,11 @@ class Budget:
 
     def removed(self, keep: np.ndarray) -> float:
         """The share that a decision removes."""
-        whole = self.spent(self.cost.everything())
-        return 1.0 - self.spent(keep) / whole if whole else 0.0
+        return 1.0 - self.spent(keep) / self._whole if self._whole else 0.0
+
+    @cached_property
+    def _whole(self) -> float:
+        return self.spent(self.cost.everything())
 
     def met(self, keep: np.ndarray) -> bool:
         return self.removed(keep) >= self.target - 1e-12

@@ -3,6 +3,7 @@
 import fnmatch
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -122,12 +123,22 @@ class Bounds:
     layers: tuple[tuple[np.ndarray, int], ...] = field(repr=False)
     widths: tuple[tuple[np.ndarray, np.ndarray], ...] = field(repr=False, default=())
 
+    @cached_property
+    def _entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """All bounded layers in one table: per entry its set, how many channels of the layer are of it, and the layer's
+        place; per layer how many channels must stay.
+        """
+        found = [np.unique(sets, return_counts=True) for sets, _ in self.layers]
+        sets, counts = (np.concatenate([np.zeros(0, dtype=int), *(pair[i] for pair in found)]) for i in (0, 1))
+        owner = np.repeat(np.arange(len(found)), [len(unique) for unique, _ in found])
+        return sets, counts, owner, np.array([floor for _, floor in self.layers])
+
     def open(self, keep: np.ndarray) -> np.ndarray:
         """Which kept sets could go next, each by itself."""
         free = self.removable & keep
-        for sets, floor in self.layers:
-            unique, counts = np.unique(sets[keep[sets]], return_counts=True)
-            free[unique[counts > counts.sum() - floor]] = False
+        sets, counts, owner, floors = self._entries
+        spare = np.bincount(owner, counts * keep[sets], len(floors)) - floors
+        free[sets[counts > spare[owner]]] = False
         return free
 
     def admit(self, keep: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -135,12 +146,16 @@ class Bounds:
         rank = np.full(len(keep), len(order))
         rank[order] = np.arange(len(order))
         allowed = self.removable[order] & keep[order]
-        for sets, floor in self.layers:
-            kept = sets[keep[sets]]
-            candidates, counts = np.unique(kept[rank[kept] < len(order)], return_counts=True)
-            ranks = rank[candidates]
+        sets, counts, owner, floors = self._entries
+        kept = counts * keep[sets]
+        spare = np.bincount(owner, kept, len(floors)) - floors
+        asked = np.bincount(owner, kept * (rank[sets] < len(order)), len(floors))
+        for layer in np.flatnonzero(asked > spare):  # the few that cannot give all that is asked for
+            here = slice(*np.searchsorted(owner, (layer, layer + 1)))
+            candidates = np.flatnonzero((kept[here] > 0) & (rank[sets[here]] < len(order)))
+            ranks = rank[sets[here][candidates]]
             first = np.argsort(ranks)
-            over = np.cumsum(counts[first]) > len(kept) - floor
+            over = np.cumsum(counts[here][candidates][first]) > spare[layer]
             allowed[ranks[first][over]] = False
         return order[allowed]
 

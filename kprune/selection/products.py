@@ -1,13 +1,18 @@
 """Inner products of the slices of a kernel, brought up to date as channels go instead of being computed again."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
-from kprune.criteria.base import slice_matrix
+from kprune.criteria.base import require_finite_weight
+from kprune.criteria.pairs import cross_terms, less
 from kprune.graph import SlicedWeight
 
 
 def rows_by_set(matrix: np.ndarray, sets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Joins the rows of slices that go together (grouped convs, flattened maps) into one vector per channel set."""
+    if (np.diff(sets) > 0).all():
+        return matrix, sets
     order = np.argsort(sets, kind="stable")
     unique, counts = np.unique(sets, return_counts=True)
     if len(unique) == len(sets):
@@ -18,52 +23,91 @@ def rows_by_set(matrix: np.ndarray, sets: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.add.reduceat(matrix[order], first, axis=0) / counts[:, None], unique
 
 
-class Products:
-    """The inner products of each kernel's kept slices, over the channels still kept.
+@dataclass(frozen=True)
+class Slices:
+    """What is compared in one kernel.
 
-    When channels go, their share is taken off, so that all rounds together cost about two matrix products per
-    kernel. In float32, as the weights are, for they are most of the memory that planning takes. For weights that do
-    not change meanwhile.
+    Attributes:
+      weight: the kernel.
+      axis: the axis whose slices are compared.
+      judged: bool per position of the axis, which slices take part.
+      scale: factor per position of the axis, or None.
     """
 
-    def __init__(self):
-        self._known: dict[tuple, tuple] = {}
+    weight: SlicedWeight
+    axis: int
+    judged: np.ndarray = field(repr=False)
+    scale: np.ndarray | None = field(repr=False, default=None)
 
-    def of(self, weight: SlicedWeight, axis: int, keep: np.ndarray, judged: np.ndarray, scale=None):
-        """The products of one kernel.
+    def value(self) -> np.ndarray:
+        """The kernel.
+
+        Raises:
+          ModelError: it holds NaN or infinity.
+        """
+        value = self.weight.value()
+        require_finite_weight(self.weight, value)
+        return value
+
+    def others(self) -> list[tuple[int, np.ndarray]]:
+        """The other axes that lie along channels, with their sets."""
+        axes = enumerate(self.weight.axes)
+        return [(index, sets) for index, sets in axes if sets is not None and index != self.axis]
+
+    def lose(self, gone: np.ndarray) -> bool:
+        """Whether some of what the slices hold has gone."""
+        return any(gone[sets].any() for _, sets in self.others())
+
+    def columns(self, value: np.ndarray, keep: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One column per channel set that is kept, over a part of the other channels, and these sets.
 
         Args:
-          weight: the kernel.
-          axis: the axis whose slices are compared.
-          keep: the decision, one boolean per channel set; from call to call it only loses.
-          judged: bool per position of the axis, which slices take part.
-          scale: factor per position of the axis, or None.
-
-        Returns:
-          float32 `[N, N]`, not to be changed, and the channel sets int `[N]`.
+          value: of the kernel.
+          keep, part: one boolean per channel set, for the axis and for the others.
         """
-        key = (weight.path, weight.name, axis)
-        if key not in self._known:
-            rows, sets = self.rows(weight, axis, keep, keep, judged, scale)
-            products = rows @ rows.T
-        else:
-            products, sets, before = self._known[key]
-            stay = keep[sets]
-            if not stay.all():
-                products, sets = np.compress(stay, np.compress(stay, products, axis=0), axis=1), sets[stay]
-            gone = before & ~keep
-            others = [own for index, own in enumerate(weight.axes) if own is not None and index != axis]
-            if any(gone[own].any() for own in others):
-                rows, _ = self.rows(weight, axis, keep, gone, judged, scale)
-                products -= rows @ rows.T
-        self._known[key] = products, sets, keep.copy()
-        return products, sets
+        for index, sets in self.others():
+            mask = part[sets]
+            value = value if mask.all() else np.compress(mask, value, axis=index)
+        matrix = np.moveaxis(value, self.axis, -1).reshape(-1, value.shape[self.axis]).astype(np.float32, copy=False)
+        own = self.weight.axes[self.axis]
+        stay = keep[own] & self.judged
+        if self.scale is not None:
+            matrix = matrix * self.scale.astype(np.float32)
+        if not stay.all():
+            matrix = np.take(matrix, np.flatnonzero(stay), axis=1, mode="clip")
+        rows, sets = rows_by_set(matrix.T, own[stay])
+        return rows.T, sets
 
-    def rows(self, weight: SlicedWeight, axis: int, keep: np.ndarray, others: np.ndarray, judged, scale):
-        """One row per channel set, over the chosen part of the other axes."""
-        own = weight.axes[axis]
-        kept = keep[own]
-        matrix = slice_matrix(weight, axis, keep, others, np.float32)
-        if scale is not None:
-            matrix = matrix * scale[kept][:, None].astype(np.float32)
-        return rows_by_set(matrix[judged[kept]], own[kept & judged])
+
+class Products:
+    """The inner products (see `cross_terms`) of a kernel's kept slices, over the channels still kept.
+
+    When channels go, their share is taken off, so that all rounds together cost about two matrix products per
+    kernel. In float32, as the weights are, and each pair once, for they are most of the memory that planning takes.
+
+    Args:
+      slices: what is compared; its weights do not change meanwhile.
+      keep: the decision, one boolean per channel set.
+
+    Attributes:
+      terms: the products.
+      sets: int `[N]`, the channel sets of the slices.
+    """
+
+    def __init__(self, slices: Slices, keep: np.ndarray):
+        columns, self.sets = slices.columns(slices.value(), keep, keep)
+        self.slices, self.terms, self.keep = slices, cross_terms(columns), keep.copy()
+
+    def update(self, keep: np.ndarray):
+        """Follows a decision that keeps less than before."""
+        gone, stay = self.keep & ~keep, keep[self.sets]
+        if not stay.all():
+            self.terms, self.sets = self.terms.select(stay), self.sets[stay]
+        if self.slices.lose(gone):
+            columns, _ = self.slices.columns(self.slices.weight.value(), keep, gone)
+            self.terms = less(self.terms, columns)
+        self.keep = keep.copy()
+
+    def norms(self) -> np.ndarray:
+        """The Euclidean norm of each slice, float32 `[N]`."""
+        return np.sqrt(np.maximum(self.terms.diagonal() / 2, 0.0))

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune.criteria.similarity import Neighbours, Similarity, distances_from_products, find_neighbours, guarded
+from kprune.criteria.similarity import Neighbours, Similarity, distances, find_neighbours, guarded
 from kprune.graph import Graph, SlicedWeight
+from kprune.progress import Progress
 from kprune.selection.budget import Budget
 from kprune.selection.limits import Bounds
-from kprune.selection.products import Products
+from kprune.selection.products import Products, Slices
 from kprune.selection.removal import Removal
 from kprune.structure import densely_connected, following_scale, stages
 
@@ -45,12 +46,18 @@ class Round:
     relaxed: str | None = None
 
 
-def judged(graph: Graph) -> list[tuple[SlicedWeight, int, np.ndarray]]:
-    """What is compared: each writer's filters; in dense blocks, each reader's input slices. With it, which of them."""
-    dense = densely_connected(graph)
-    writers = [(w, w.writes, ~dense[w.axes[w.writes]]) for w in graph.writers]
-    readers = [(w, w.reads, dense[w.axes[w.reads]]) for w in graph.readers] if dense.any() else []
-    return [entry for entry in writers + readers if (entry[2] & graph.prunable[entry[0].axes[entry[1]]]).any()]
+def judged(graph: Graph, scales: dict[str, np.ndarray] | None = None) -> list[Slices]:
+    """What is compared: each writer's filters; in dense blocks, each reader's input slices.
+
+    Args:
+      graph: the traced model.
+      scales: factors of the filters, by the path of their layer.
+    """
+    dense, scales = densely_connected(graph), scales or {}
+    found = [Slices(w, w.writes, ~dense[w.axes[w.writes]], scales.get(w.path)) for w in graph.writers]
+    if dense.any():
+        found += [Slices(w, w.reads, dense[w.axes[w.reads]]) for w in graph.readers]
+    return [one for one in found if (one.judged & graph.prunable[one.weight.axes[one.axis]]).any()]
 
 
 class Comparison:
@@ -63,24 +70,24 @@ class Comparison:
 
     def __init__(self, graph: Graph, criterion: Similarity):
         self.graph, self.criterion = graph, criterion
-        self.judged = judged(graph)
         self.stages = stages(graph) if criterion.coupling == "stage" else []
         self.look_again()
 
     def look_again(self):
         """Reads the weights anew, after they were trained."""
-        self.products = Products()
-        self.scales = following_scale(self.graph) if self.criterion.fold_bn else {}
+        self.judged = judged(self.graph, following_scale(self.graph) if self.criterion.fold_bn else None)
+        self.products: list[Products] = []
 
     def views(self, keep: np.ndarray, closest: bool = False) -> list[View]:
-        """The similarities of all layers at once, over what is kept."""
+        """The similarities of all layers at once, over what is kept; from call to call that only becomes less."""
+        if not self.products:
+            self.products = [Products(slices, keep) for slices in self.judged]
         found = []
-        for weight, axis, judged in self.judged:
-            scale = self.scales.get(weight.path) if axis == weight.writes else None
-            products, sets = self.products.of(weight, axis, keep, judged, scale)
-            distances = distances_from_products(products, self.criterion.metric)
-            neighbours = find_neighbours(distances, self.criterion.alpha, closest)
-            found.append(View(weight, sets, neighbours, np.sqrt(np.maximum(np.diagonal(products), 0.0))))
+        for products in self.products:
+            products.update(keep)
+            pairs = distances(products.terms, self.criterion.metric)
+            neighbours = find_neighbours(pairs, self.criterion.alpha, closest)
+            found.append(View(products.slices.weight, products.sets, neighbours, products.norms()))
         return found
 
     def pool(self, views: list[View]) -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +109,7 @@ class Comparison:
     def guard(self, order: np.ndarray, views: list[View]) -> np.ndarray:
         if not self.criterion.guard:
             return order
-        layers = [(view.sets, view.neighbours.similar) for view in views]
+        layers = [(view.sets, view.neighbours) for view in views]
         return guarded(order, layers, len(self.graph.sets))
 
     def by_stages(self, views: list[View], ratio: float, free: np.ndarray) -> np.ndarray:
@@ -161,14 +168,16 @@ def select_by_similarity(
       The decision, one boolean per channel set, and the record of the rounds.
     """
     comparison, removal = Comparison(graph, criterion), Removal(budget, bounds, budget.cost.everything())
-    ratio, rounds = criterion.ratio, []
+    ratio, rounds, progress = criterion.ratio, [], Progress(100, "percent")
     while not removal.met() and not removal.stuck:
         entry = remove_redundant(comparison, removal, ratio)
+        progress.show(int(100 * min(entry.removed_share / budget.target, 1.0)))
         if entry.relaxed:
             logger.info("round %d: %s", len(rounds) + 1, entry.relaxed)
         before = rounds[-1].removed_share if rounds else 0.0
         rounds.append(entry)
         ratio = next_ratio(entry.ratio, entry.removed_share - before, budget.target - before)
+    progress.finish(100)
     return removal.finish(), rounds
 
 

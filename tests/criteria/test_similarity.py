@@ -71,13 +71,13 @@ def test_every_removed_filter_leaves_a_kept_one_within_the_threshold():
     kernel = np.random.default_rng(5).normal(size=(3, 3, 3, 48))
     rule = Similarity(alpha=0.3, ratio=0.2)
     removed = rule.redundant(kernel)
-    similar = find_neighbours(pairwise_distances(kernel.reshape(-1, 48).T), 0.3).similar
+    similar = find_neighbours(pairwise_distances(kernel.reshape(-1, 48).T), 0.3).similar.full()
     assert removed.any() and similar[removed][:, ~removed].any(axis=1).all()
 
 
 def test_guard_takes_the_filter_of_highest_frequency_first():
-    similar = np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]], dtype=bool)
-    assert guarded(np.array([0, 1, 2]), [(np.arange(3), similar)], 3).tolist() == [0]
+    neighbours = find_neighbours(np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 9.0], [1.0, 9.0, 0.0]]), 0.0)
+    assert guarded(np.array([0, 1, 2]), [(np.arange(3), neighbours)], 3).tolist() == [0]
 
 
 def test_equal_filters_have_no_threshold_below_their_distance():

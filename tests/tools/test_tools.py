@@ -1,6 +1,7 @@
 """The tools with all that they do, in this process: each script runs as `__main__` with its own arguments."""
 
 import json
+import math
 import pathlib
 import runpy
 import sys
@@ -154,3 +155,29 @@ def test_the_command_lists_every_tool_and_refuses_others(capsys):
     printed = capsys.readouterr().out
     assert all(path.stem in printed for path in TOOLS.glob("[!_]*.py")) and "_cli" not in printed
     assert command.main(["prnue"]) == 2 and "no tool 'prnue'" in capsys.readouterr().err
+
+
+SCALE = ["--width=4", "--depth=2", "--doublings=1", "--repeats=1", "--output=scaling.json"]
+
+
+def test_scale_is_measured_once_fitted_and_drawn(tool, folder):
+    code, printed, _ = tool("benchmark_scale", *SCALE, "--criteria=similarity,l1", "--models=")
+    series = json.loads((folder / "scaling.json").read_text())["series"]
+    assert code == 0 and "4 filters x   8 layers" in printed
+    shapes = {(one["criterion"], one["doubled"]): [(p["width"], p["depth"]) for p in one["points"]] for one in series}
+    expected = {"width": [(4, 8), (8, 8)], "depth": [(32, 2), (32, 4)]}
+    assert shapes == {(c, d): expected[d] for c in ("similarity", "l1") for d in expected}
+    for one in series:
+        (a, b), slope = one["points"], one["seconds_exponent"]
+        assert min(a["seconds"], a["bytes"], b["seconds"], b["bytes"]) > 0
+        assert slope == pytest.approx(math.log(b["seconds"] / a["seconds"]) / math.log(b["weights"] / a["weights"]))
+
+    code, printed, _ = tool(
+        "benchmark_scale", *SCALE, "--criteria=l1", "--models=MobileNet", "--size=32", "--plot=scaling.png"
+    )
+    results = json.loads((folder / "scaling.json").read_text())
+    assert code == 0 and "filters x" not in printed and results["series"] == series  # what is known is kept
+    assert (folder / "scaling.png").stat().st_size > 10_000
+    (row,) = results["stages"]
+    assert sum(row["stages"].values()) == pytest.approx(row["seconds"])
+    assert all(row["stages"][name] > 0 for name in ("trace", "scores", "selection", "surgery", "rest"))
