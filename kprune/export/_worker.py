@@ -4,6 +4,7 @@ A process of its own lets each runtime have its own number of threads, and its m
 speak in lines of JSON: `Worker` is the parent's side, `main` the other.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -148,9 +149,10 @@ def _load_runtime(path: str) -> None:
     """Imports what the model needs, so that its memory is not counted as the model's."""
     kind = kind_of(path)
     if kind == "saved_model":
-        import tensorflow as tf
+        with contextlib.suppress(ImportError):  # opening the model says what is missing
+            import tensorflow as tf
 
-        tf.constant(0.0) + 1.0
+            tf.constant(0.0) + 1.0
     if kind == "keras":
         import keras
 
