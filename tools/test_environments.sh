@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Tests the core where users have something else than the newest of everything:
+#
+#   bash tools/test_environments.sh [oldest] [without_tensorflow]      (both, at the same time, where none is named)
+#
+#   oldest               the oldest Keras and TensorFlow that setup.cfg admits
+#   without_tensorflow   TensorFlow not installed: the PyTorch backend, then JAX
+#
+# Each has a virtual environment of its own, kept beside that of tools/test.sh (see tools/_venv.sh).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. tools/_venv.sh
+
+# What prunes, on every kind of structure; exports, tools and examples are tested with the newest versions.
+CORE=(tests/test_graph.py tests/test_callbacks.py tests/test_data.py tests/test_reconstruction.py
+    tests/criteria/test_data_criteria.py tests/criteria/test_relevance.py)
+TOOLS=(absl-py hypothesis pytest)
+
+# What setup.cfg says of package $1 after the comparison $2: `in_setup_cfg "keras" ">="` is 3.10.
+in_setup_cfg() {
+    sed -n "s/^ *$1$2 *\([0-9.]*\)$/\1/p" setup.cfg | head -n 1
+}
+
+# pytest in the environment $1 with the backend $2; $3 is the folder of the virtual environment.
+run_tests() {
+    local venv=$1 backend=$2
+    shift 2
+    echo "$("$venv/bin/python" -m pip list --disable-pip-version-check 2>/dev/null |
+        awk '/^(keras|tensorflow(_cpu|-cpu)?|jax|torch|numpy) /{printf "%s %s, ", $1, $2}')backend $backend"
+    KERAS_BACKEND=$backend "$venv/bin/python" -m pytest --quiet -p no:cacheprovider "$@"
+}
+
+oldest() {
+    local venv="${KPRUNE_VENV:-.venv}-oldest" tensorflow=tensorflow
+    # The CPU build is a third of the size, where there is one.
+    [ "$(uname -sm)" != "Linux x86_64" ] || tensorflow=tensorflow-cpu
+    install_once "$venv" "oldest versions" "${TOOLS[@]}" \
+        "keras==$(in_setup_cfg keras '>=')" "$tensorflow==$(in_setup_cfg tensorflow '>=')" || return
+    install_once "$venv" kprune --no-deps --editable . || return
+    run_tests "$venv" tensorflow "${CORE[@]}"
+}
+
+without_tensorflow() {
+    local venv="${KPRUNE_VENV:-.venv}-without-tensorflow"
+    install_once "$venv" "Keras, JAX and PyTorch" "${TOOLS[@]}" keras jax "torch==$(in_setup_cfg torch '==')" || return
+    install_once "$venv" kprune --no-deps --editable . || return
+    run_tests "$venv" torch tests/test_without_tensorflow.py "${CORE[@]}" tests/test_operations.py || return
+    # JAX compiles each operation for each shape, so fewer structures.
+    run_tests "$venv" jax tests/test_without_tensorflow.py tests/test_data.py "${CORE[@]}" -k "$ON_JAX"
+}
+
+[ $# -gt 0 ] || set -- oldest without_tensorflow
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+processes=()
+for name in "$@"; do
+    case $name in
+    oldest | without_tensorflow) "$name" >"$logs/$name" 2>&1 & ;;
+    *) fail "There is no environment $name: there are oldest and without_tensorflow." ;;
+    esac
+    processes+=($!)
+done
+status=0
+for name in "$@"; do
+    wait "${processes[0]}" || status=$?
+    processes=("${processes[@]:1}")
+    echo "== Environment: $name"
+    cat "$logs/$name"
+done
+exit "$status"
