@@ -274,7 +274,9 @@ REASONS = {
     "norm to which removed channels would add": lambda x: layers.UnitNormalization()(stem(x, activation="sigmoid")),
     "hold a number once removed": sigmoid_product,
     "statistics of all channels": lambda x: layers.LayerNormalization()(stem(x)),
-    "no rule for Lambda": lambda x: layers.Lambda(lambda y: ops.flip(y, -1) * 2.0, name="twist")(stem(x)),
+    "no rule for Lambda": lambda x: layers.Lambda(
+        lambda y: ops.flip(y, -1) * 2.0, output_shape=(8, 8, 8), name="twist"
+    )(stem(x)),
     "no rule for Centred": lambda x: Centred()(stem(x)),
     "its mean works along the channel axis": lambda x: ops.mean(stem(x), axis=-1, keepdims=True),
     "divides by channels": lambda x: x[..., :1] / (1.5 + ops.tanh(stem(x))),

@@ -177,6 +177,9 @@ def main(_):
         except PeerError as error:
             results[name] = {"reason": str(error)}
         print(json.dumps({name: results[name]}), flush=True)
+    whole = {json.dumps(facts["whole"], sort_keys=True) for facts in results.values() if "whole" in facts}
+    if len(whole) > 1:
+        raise PeerError(f"The tools did not get the same network: {', '.join(sorted(whole))}")
     machine, output = machine_facts(), pathlib.Path(FLAGS.output)
     facts = json.dumps({"target": FLAGS.target, "machine": machine, "results": results}, indent=1) + "\n"
     for path, text in ((output, page(results, machine)), (output.with_suffix(".json"), facts)):
