@@ -64,10 +64,11 @@ PEERS = {
         "mct_worker.py",
         ("model-compression-toolkit", "tensorflow-cpu==2.15.1", "numpy<2", "setuptools<81"),
     ),
+    # Later ones want tf_keras, which brings all of TensorFlow a second time.
     "tfmot": Peer(
         "tfmot, magnitude masks",
         "tfmot_worker.py",
-        ("tensorflow-model-optimization==0.8.0", "tensorflow-cpu==2.15.1", "numpy<2", "setuptools<81"),
+        ("tensorflow-model-optimization==0.7.5", "tensorflow-cpu==2.15.1", "numpy<2", "setuptools<81"),
     ),
 }
 

@@ -63,7 +63,7 @@ without_tensorflow() {
     local venv="${KPRUNE_VENV:-.venv}-without-tensorflow"
     install_once "$venv" "Keras, JAX and PyTorch" "${TOOLS[@]}" keras jax "torch==$(in_setup_cfg torch '==')" || return
     install_once "$venv" kprune --no-deps --editable . || return
-    run_tests "$venv" torch tests/test_without_tensorflow.py "${CORE[@]}" tests/test_callbacks.py \
+    run_tests "$venv" torch tests/test_without_tensorflow.py "${CORE[@]}" "${TRAINING[@]}" \
         tests/test_operations.py tests/test_gradual.py || return
     # JAX compiles each operation for each shape, so fewer structures.
     run_tests "$venv" jax tests/test_without_tensorflow.py tests/test_graph.py -k "without or residual"
