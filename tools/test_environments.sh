@@ -6,7 +6,8 @@
 #   oldest               the oldest Keras and TensorFlow that setup.cfg admits
 #   without_tensorflow   TensorFlow not installed: the PyTorch backend, then JAX
 #
-# Each has a virtual environment of its own, kept beside that of tools/test.sh (see tools/_venv.sh).
+# Each has a virtual environment of its own, kept beside that of tools/test.sh (see tools/_venv.sh); kprune itself is
+# taken from this checkout, without what it depends on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/_venv.sh
@@ -24,13 +25,13 @@ in_setup_cfg() {
     sed -n "s/^ *$1$2 *\([0-9.]*\)$/\1/p" setup.cfg | head -n 1
 }
 
-# pytest in the environment $1 with the backend $2; $3 is the folder of the virtual environment.
+# pytest with what the virtual environment in the folder $1 has, on the backend $2; the other arguments are pytest's.
 run_tests() {
     local venv=$1 backend=$2
     shift 2
     echo "$("$venv/bin/python" -m pip list --disable-pip-version-check 2>/dev/null |
         awk '/^(keras|tensorflow(_cpu|-cpu)?|jax|torch|numpy) /{printf "%s %s, ", $1, $2}')backend $backend"
-    KERAS_BACKEND=$backend "$venv/bin/python" -m pytest --quiet -p no:cacheprovider "$@"
+    PYTHONPATH=$PWD KERAS_BACKEND=$backend "$venv/bin/python" -m pytest --quiet -p no:cacheprovider "$@"
 }
 
 # The interpreter for old versions, which have no builds for Python 3.13.
@@ -55,14 +56,12 @@ oldest() {
     [ "$(uname -sm)" != "Linux x86_64" ] || tensorflow=tensorflow-cpu
     KPRUNE_PYTHON=$python install_once "$venv" "the oldest versions" "${TOOLS[@]}" \
         "keras==$(in_setup_cfg keras '>=')" "$tensorflow==$(in_setup_cfg tensorflow '>=')" || return
-    install_once "$venv" kprune --no-deps --editable . || return
     run_tests "$venv" tensorflow "${CORE[@]}" "${TRAINING[@]}"
 }
 
 without_tensorflow() {
     local venv="${KPRUNE_VENV:-.venv}-without-tensorflow"
     install_once "$venv" "Keras, JAX and PyTorch" "${TOOLS[@]}" keras jax "torch==$(in_setup_cfg torch '==')" || return
-    install_once "$venv" kprune --no-deps --editable . || return
     run_tests "$venv" torch tests/test_without_tensorflow.py "${CORE[@]}" "${TRAINING[@]}" \
         tests/test_operations.py tests/test_gradual.py || return
     # JAX compiles each operation for each shape, so fewer structures.
