@@ -185,12 +185,18 @@ def _check_model(model, legacy: bool) -> None:
         "from whose graphs these files are made",
         "Save the model as .keras, start Python with KERAS_BACKEND=tensorflow, load it there and export.",
     )
-    if not (legacy or isinstance(model, keras.Model)) or not getattr(model, "inputs", None):
+    if not (legacy or isinstance(model, keras.Model)) or not _has_inputs(model):
         raise ModelError(
             f"{getattr(model, 'name', type(model).__name__)} has no known inputs.",
             "A functional or sequential Keras model with an input shape.",
             "Build it from keras.Input, or wrap it: keras.Model(x, model(x)).",
         )
+
+
+def _has_inputs(model) -> bool:
+    with contextlib.suppress(ValueError):  # older Keras raises it for a Sequential model that is not built
+        return bool(getattr(model, "inputs", None))
+    return False
 
 
 def _batch_size(model, batch_size: int | None) -> int | None:
