@@ -1,6 +1,7 @@
 """The only code that touches private Keras: the nodes of a graph, rebuilding one, variables and optimizer slots."""
 
 import importlib
+import importlib.util
 import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -267,6 +268,27 @@ def averages_weights(model) -> bool:
     """Whether the optimizer writes an average over the weights when training ends."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     return bool(getattr(optimizer, "use_ema", False))
+
+
+def need_tensorflow(use: str, mend: str) -> None:
+    """Refuses any other backend than TensorFlow, and says so where TensorFlow is not even installed.
+
+    Args:
+      use: what TensorFlow is needed for, as the end of "The TensorFlow backend, ...".
+      mend: how to go on once it is installed.
+
+    Raises:
+      ModelError: another backend is in use.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return
+    missing = importlib.util.find_spec("tensorflow") is None
+    raise ModelError(
+        f"The Keras backend is {backend}{', and TensorFlow is not installed' if missing else ''}.",
+        f"The TensorFlow backend, {use}.",
+        f"pip install tensorflow. {mend}" if missing else mend,
+    )
 
 
 def skip_symbolic_build(model):

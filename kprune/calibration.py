@@ -69,7 +69,7 @@ def recalibrate_batchnorm(model, data):
     copy = rebuild(graph, np.ones(len(graph.sets), dtype=bool))
     new, statistics = trace(copy), Statistics()
     for batch in batches_of(data):
-        check_inputs(model, batch.inputs)
+        check_inputs(graph, batch.inputs)
         execute(new, batch.inputs, statistics.apply)
     statistics.finish()
     return copy

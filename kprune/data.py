@@ -101,13 +101,13 @@ def require_finite(who: str, arrays):
         )
 
 
-def check_inputs(model, arrays: tuple[np.ndarray, ...]):
-    """Refuses images that the model cannot take.
+def check_inputs(graph, arrays: tuple[np.ndarray, ...]):
+    """Refuses images that the model of a traced graph cannot take.
 
     Raises:
       OptionError: the number of inputs, or a shape, is another than the model's.
     """
-    expected = [tuple(x.shape)[1:] for x in _keras.functional(model).inputs]
+    expected = [tuple(x.shape)[1:] for x in graph.inside[id(graph.model)].inputs]
     given = [tuple(x.shape)[1:] for x in arrays]
     fits = len(given) == len(expected) and all(
         len(a) == len(b) and all(n in (None, m) for m, n in zip(a, b, strict=True))
@@ -116,7 +116,7 @@ def check_inputs(model, arrays: tuple[np.ndarray, ...]):
     if not fits:
         raise OptionError(
             f"data has examples of shape {given}.",
-            f"What '{model.name}' takes: {expected}.",
+            f"What '{graph.model.name}' takes: {expected}.",
             "Pass images as they go into model.predict.",
         )
 

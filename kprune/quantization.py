@@ -9,7 +9,8 @@ import os
 import keras
 import numpy as np
 
-from kprune.compat.to_keras2 import Translation, need_tensorflow, need_tf_keras
+from kprune import _keras
+from kprune.compat.to_keras2 import START_ON_TENSORFLOW, Translation, need_tf_keras
 from kprune.errors import ModelError
 from kprune.export._source import Source
 
@@ -61,7 +62,7 @@ def quantize_aware(model: keras.Model, data=None):
       >>> kprune.export_tflite(trained, "small.tflite", quantize="int8", check_data=x_test[:100])
     """
     need_tf_keras()
-    need_tensorflow()
+    _keras.need_tensorflow("on which tf_keras runs", START_ON_TENSORFLOW)
     tfmot = _tfmot().quantization.keras
     samples = None if data is None else Source(model).read(data, "data")
     translated = Translation(flat=True, activations=ACTIVATIONS).model(model)

@@ -16,6 +16,12 @@ def _seed():
     keras.utils.set_random_seed(0)
 
 
+def pytest_runtest_setup(item):
+    """Skips, on the other backends, what only TensorFlow can do."""
+    if item.get_closest_marker("tensorflow") and keras.backend.backend() != "tensorflow":
+        pytest.skip("needs the TensorFlow backend")
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder with `models/` and `data/`: KPRUNE_SHARED, or `shared` beside the repository; else skips."""

@@ -36,6 +36,9 @@ ROWS = {
         ops.nn.depth_to_space(ops.moveaxis(stem(x, 12), -1, 1), 2, data_format="channels_first"), 1, -1
     ),
     "space to depth": lambda x: ops.nn.space_to_depth(stem(x, 5), 2),
+    "space to depth, channels first": lambda x: ops.moveaxis(
+        ops.nn.space_to_depth(ops.moveaxis(stem(x, 5), -1, 1), 2, data_format="channels_first"), 1, -1
+    ),
     "split in halves": lambda x: ops.multiply(*ops.split(stem(x), 2, axis=-1)),
     "split unevenly": lambda x: layers.Concatenate()(ops.split(stem(x, 9), [2, 5], axis=-1)[1:]),
     "split places": lambda x: ops.add(*ops.split(stem(x), 2, axis=1)),
@@ -215,8 +218,18 @@ def settle(model):
     return model
 
 
+# What Keras itself cannot run on a backend, and why.
+BEYOND_KERAS = {
+    ("torch", "reverse by a slice"): "PyTorch slices with steps above zero only",
+    ("torch", "layer normalization of places"): "Keras normalizes the last axes only on PyTorch",
+}
+
+
 @pytest.fixture(params=ROWS)
 def model(request):
+    why_not = BEYOND_KERAS.get((keras.backend.backend(), request.param))
+    if why_not:
+        pytest.skip(why_not)
     return build(ROWS[request.param])
 
 
@@ -261,7 +274,9 @@ REASONS = {
     "norm to which removed channels would add": lambda x: layers.UnitNormalization()(stem(x, activation="sigmoid")),
     "hold a number once removed": sigmoid_product,
     "statistics of all channels": lambda x: layers.LayerNormalization()(stem(x)),
-    "no rule for Lambda": lambda x: layers.Lambda(lambda y: y[..., ::-1] * 2.0, name="twist")(stem(x)),
+    "no rule for Lambda": lambda x: layers.Lambda(
+        lambda y: y[..., 4:] - 2.0 * y[..., :4], output_shape=(8, 8, 4), name="twist"
+    )(stem(x)),
     "no rule for Centred": lambda x: Centred()(stem(x)),
     "its mean works along the channel axis": lambda x: ops.mean(stem(x), axis=-1, keepdims=True),
     "divides by channels": lambda x: x[..., :1] / (1.5 + ops.tanh(stem(x))),
@@ -395,7 +410,7 @@ def test_a_siamese_model_of_dictionaries_keeps_its_shape():
     one, other = hard(pair), soft(pair)
     assert set(one) == {"distance", "kind"} and set(hard.input) == {"left", "right"}
     for name in one:
-        np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (one[name], other[name])), rtol=1e-4, atol=1e-5)
     assert all(entry.rate > 0 for entry in plan.layers if entry.path != "kind")
     assert isinstance(hard.get_layer("tower"), keras.Model)
 

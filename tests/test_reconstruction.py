@@ -25,7 +25,7 @@ def test_least_squares_is_what_the_stacked_system_gives(rows):
     for group, fitted in enumerate(least_squares(x, y, start)):
         weight = np.sqrt(RIDGE * np.square(x[group]).sum() / 20)
         stacked = np.concatenate([x[group], weight * np.eye(20)]), np.concatenate([y[group], weight * start[group]])
-        np.testing.assert_allclose(fitted, np.linalg.lstsq(*stacked)[0], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(fitted, np.linalg.lstsq(*stacked, rcond=None)[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda f: f.__name__)

@@ -304,7 +304,30 @@ WRONG = {
     "a search within limits that leave nothing": Wrong(
         find(limits=kprune.Limits(min_channels=99)), TargetError, "at most 0.0000"
     ),
-    # exports, timing, reports
+    # timing, reports
+    "timing of no file": Wrong(lambda at: kprune.benchmark_tflite(at.folder / "no.tflite"), OptionError, "no file"),
+    "timing on no thread": Wrong(
+        lambda at: kprune.benchmark_tflite(at.folder / "no.tflite", threads=0), OptionError, "threads is 0|no file"
+    ),
+    "timing of a text": Wrong(on_file(lambda at, path: kprune.benchmark(path)), KpruneError, "no model"),
+    "timing of a dict": Wrong(lambda at: kprune.benchmark({"a": 1}), OptionError, "A dict was given"),
+    "timing of nothing": Wrong(lambda at: kprune.benchmark(), OptionError, "no model"),
+    "metadata of no file": Wrong(lambda at: kprune.read_metadata(at.folder / "no.onnx"), KpruneError, "no.onnx"),
+    "a report nowhere": Wrong(
+        lambda at: Report([Measurement("a")]).save(at.folder / "no" / "r.md"), ExportError, "does not exist"
+    ),
+    "a report of what JSON cannot hold": Wrong(
+        lambda at: Report([Measurement("a")], history={"loss": object()}).save(at.folder / "r.json"),
+        OptionError,
+        "JSON",
+    ),
+    "a record of something else": Wrong(
+        on_file(lambda at, path: kprune.PruningRecord.load(path)), PlanError, "no pruning record"
+    ),
+    "a missing Keras 2 file": Wrong(lambda at: kprune.load_keras2(at.folder / "no.h5"), KpruneError, "no.h5"),
+}
+
+EXPORTS = {
     "an unknown quantization": Wrong(
         lambda at: kprune.export_tflite(at.model, at.folder / "a.tflite", quantize="int3"), OptionError, "'int3'"
     ),
@@ -338,26 +361,6 @@ WRONG = {
     "a SavedModel nowhere": Wrong(
         lambda at: kprune.export_saved_model(at.model, at.folder / "no" / "a"), ExportError, "does not exist"
     ),
-    "timing of no file": Wrong(lambda at: kprune.benchmark_tflite(at.folder / "no.tflite"), OptionError, "no file"),
-    "timing on no thread": Wrong(
-        lambda at: kprune.benchmark_tflite(at.folder / "no.tflite", threads=0), OptionError, "threads is 0|no file"
-    ),
-    "timing of a text": Wrong(on_file(lambda at, path: kprune.benchmark(path)), KpruneError, "no model"),
-    "timing of a dict": Wrong(lambda at: kprune.benchmark({"a": 1}), OptionError, "A dict was given"),
-    "timing of nothing": Wrong(lambda at: kprune.benchmark(), OptionError, "no model"),
-    "metadata of no file": Wrong(lambda at: kprune.read_metadata(at.folder / "no.onnx"), KpruneError, "no.onnx"),
-    "a report nowhere": Wrong(
-        lambda at: Report([Measurement("a")]).save(at.folder / "no" / "r.md"), ExportError, "does not exist"
-    ),
-    "a report of what JSON cannot hold": Wrong(
-        lambda at: Report([Measurement("a")], history={"loss": object()}).save(at.folder / "r.json"),
-        OptionError,
-        "JSON",
-    ),
-    "a record of something else": Wrong(
-        on_file(lambda at, path: kprune.PruningRecord.load(path)), PlanError, "no pruning record"
-    ),
-    "a missing Keras 2 file": Wrong(lambda at: kprune.load_keras2(at.folder / "no.h5"), KpruneError, "no.h5"),
 }
 
 
@@ -368,7 +371,10 @@ def model():
     return model
 
 
-@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+on_tensorflow = [pytest.param(wrong, marks=pytest.mark.tensorflow, id=name) for name, wrong in EXPORTS.items()]
+
+
+@pytest.mark.parametrize("wrong", [*(pytest.param(wrong, id=name) for name, wrong in WRONG.items()), *on_tensorflow])
 def test_a_wrong_call_is_refused_and_leaves_nothing_behind(wrong, model, tmp_path):
     before = model.get_weights()
     with pytest.raises(wrong.error, match=wrong.match) as caught:

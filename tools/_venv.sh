@@ -31,16 +31,24 @@ make_venv() {
     "$python" -m venv "$venv" || fail "$python could not make the virtual environment $venv."
 }
 
-use_venv() {
-    local extras=$1 venv=${KPRUNE_VENV:-.venv} stamp state
+# Installs into the environment $1, under the name $2, what pip is told to by the other arguments; once for each state
+# of the project's metadata and of these arguments.
+install_once() {
+    local venv=$1 name=$2 stamp state
+    shift 2
     [ -x "$venv/bin/python" ] || make_venv "$venv"
-    stamp="$venv/.kprune-${extras//,/-}"
-    state=$(cat setup.cfg pyproject.toml; pwd)
+    stamp="$venv/.kprune-${name//[^[:alnum:]]/-}"
+    state=$(cat setup.cfg pyproject.toml; pwd; echo "$*")
     if [ "$(cat "$stamp" 2>/dev/null)" != "$state" ]; then
-        echo "Installing kprune[$extras] into $venv" >&2
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" ||
-            fail "pip could not install kprune[$extras]; its message is above."
+        echo "Installing $name into $venv" >&2
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
+            fail "pip could not install $name; its message is above."
         printf '%s\n' "$state" >"$stamp"
     fi
+}
+
+use_venv() {
+    local extras=$1 venv=${KPRUNE_VENV:-.venv}
+    install_once "$venv" "kprune[$extras]" --editable ".[$extras]"
     . "$venv/bin/activate"
 }

@@ -9,6 +9,7 @@ from kprune import _keras
 from kprune.compat import _configs, _operation
 from kprune.errors import ModelError
 
+START_ON_TENSORFLOW = "Start Python with KERAS_BACKEND=tensorflow."
 # Bare operations on tensors alone that tf_keras has a layer for: {operation: (layer, its options)}.
 MERGES = {"Add": "Add", "Subtract": "Subtract", "Multiply": "Multiply", "Maximum": "Maximum", "Minimum": "Minimum"}
 ACTIVATIONS = {"Relu": ("ReLU", {}), "Relu6": ("ReLU", {"max_value": 6.0})}
@@ -37,18 +38,8 @@ def to_tf_keras(model: keras.Model):
       >>> old = kprune.to_tf_keras(small); old.save("small.h5")
     """
     need_tf_keras()
-    need_tensorflow()
+    _keras.need_tensorflow("on which tf_keras runs", START_ON_TENSORFLOW)
     return Translation().model(model)
-
-
-def need_tensorflow() -> None:
-    """Refuses backends other than that of tf_keras."""
-    if keras.backend.backend() != "tensorflow":
-        raise ModelError(
-            f"The Keras backend is {keras.backend.backend()}.",
-            "The TensorFlow backend, on which tf_keras runs.",
-            "Start Python with KERAS_BACKEND=tensorflow.",
-        )
 
 
 def need_tf_keras() -> None:

@@ -88,7 +88,7 @@ def images_for(graph: Graph, data) -> tuple[np.ndarray, ...]:
     each = 2 * cost.activation_bytes(cost.everything())
     count = IMAGES if np.isnan(each) else int(np.clip(MEMORY // max(each, 1), 16, IMAGES))
     images = take(data, count)
-    check_inputs(graph.model, images)
+    check_inputs(graph, images)
     require_finite("data hold", images)
     return images
 

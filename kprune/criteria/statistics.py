@@ -115,7 +115,7 @@ def collect(graph: Graph, data, measures: Iterable[Measure], verbose=1) -> Stati
     collector = Collector(graph, tuple(dict.fromkeys(measures)))
     progress = Progress(examples_in(data), "example", verbose)
     for batch in batches_of(data, labels=collector.labels):
-        check_inputs(graph.model, batch.inputs)
+        check_inputs(graph, batch.inputs)
         for part in parts_of(batch, examples_at_once(graph)):
             collector.add(part)
             progress.show(collector.examples)

@@ -55,8 +55,12 @@ def dump(facts: dict) -> str:
 
 
 def _read_tflite(path: pathlib.Path) -> str | None:
-    from tensorflow.lite.tools import flatbuffer_utils
-
+    try:
+        from tensorflow.lite.tools import flatbuffer_utils
+    except ImportError as error:
+        raise ModelError(
+            "TensorFlow is not installed.", "TensorFlow, which reads what TFLite files hold.", "pip install tensorflow"
+        ) from error
     model = flatbuffer_utils.read_model(str(path))
     for entry in model.metadata or []:
         if entry.name in (KEY, KEY.encode()):
@@ -65,8 +69,12 @@ def _read_tflite(path: pathlib.Path) -> str | None:
 
 
 def _read_onnx(path: pathlib.Path) -> str | None:
-    import onnx
-
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelError(
+            "onnx is not installed.", "onnx, which reads what ONNX files hold.", "pip install onnx"
+        ) from error
     found = {entry.key: entry.value for entry in onnx.load(str(path), load_external_data=False).metadata_props}
     return found.get(KEY)
 

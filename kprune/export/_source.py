@@ -9,6 +9,7 @@ from importlib import metadata
 import keras
 import numpy as np
 
+from kprune import _keras
 from kprune.errors import ModelError, OptionError
 from kprune.export._runtime import SIGNATURE
 from kprune.export._samples import InputSpec, Samples, gather_samples, map_batches
@@ -180,19 +181,22 @@ def _is_tf_keras(model) -> bool:
 
 
 def _check_model(model, legacy: bool) -> None:
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise ModelError(
-            f"The Keras backend is {backend}.",
-            "The TensorFlow backend, from whose graphs these files are made.",
-            "Save the model as .keras, start Python with KERAS_BACKEND=tensorflow, load it there and export.",
-        )
-    if not (legacy or isinstance(model, keras.Model)) or not getattr(model, "inputs", None):
+    _keras.need_tensorflow(
+        "from whose graphs these files are made",
+        "Save the model as .keras, start Python with KERAS_BACKEND=tensorflow, load it there and export.",
+    )
+    if not (legacy or isinstance(model, keras.Model)) or not _has_inputs(model):
         raise ModelError(
             f"{getattr(model, 'name', type(model).__name__)} has no known inputs.",
             "A functional or sequential Keras model with an input shape.",
             "Build it from keras.Input, or wrap it: keras.Model(x, model(x)).",
         )
+
+
+def _has_inputs(model) -> bool:
+    with contextlib.suppress(ValueError):  # older Keras raises it for a Sequential model that is not built
+        return bool(getattr(model, "inputs", None))
+    return False
 
 
 def _batch_size(model, batch_size: int | None) -> int | None:

@@ -4,6 +4,8 @@ A process of its own lets each runtime have its own number of threads, and its m
 speak in lines of JSON: `Worker` is the parent's side, `main` the other.
 """
 
+import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -40,8 +42,9 @@ class Worker:
         self.path, self.kind = pathlib.Path(path), kind_of(path)
         environment = os.environ | {name: str(threads) for name in THREAD_VARIABLES}
         environment |= {"TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        # Only a .keras file needs the user's backend; NumPy starts fastest.
-        environment["KERAS_BACKEND"] = backend if self.kind == "keras" else "numpy"
+        # Only a .keras file needs the user's backend; NumPy starts fastest, where SciPy is there for it.
+        by_numpy = self.kind != "keras" and importlib.util.find_spec("scipy") is not None
+        environment["KERAS_BACKEND"] = "numpy" if by_numpy else backend
         environment["PYTHONPATH"] = os.pathsep.join(part or os.getcwd() for part in sys.path)
         self._errors = tempfile.TemporaryFile(mode="w+")
         command = [sys.executable, "-m", "kprune.export._worker", str(self.path.resolve()), str(threads)]
@@ -148,9 +151,10 @@ def _load_runtime(path: str) -> None:
     """Imports what the model needs, so that its memory is not counted as the model's."""
     kind = kind_of(path)
     if kind == "saved_model":
-        import tensorflow as tf
+        with contextlib.suppress(ImportError):  # opening the model says what is missing
+            import tensorflow as tf
 
-        tf.constant(0.0) + 1.0
+            tf.constant(0.0) + 1.0
     if kind == "keras":
         import keras
 

@@ -179,7 +179,7 @@ def map_tiles(graph: Graph, weight: SlicedWeight, data) -> np.ndarray:
       float64 `[N, height, width]`, 0..1 between the first and the last percent of the values.
     """
     images = take(data, 1)
-    check_inputs(graph.model, images)
+    check_inputs(graph, images)
     found = []
 
     def run(call, operation, args, kwargs):

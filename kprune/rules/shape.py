@@ -207,6 +207,23 @@ class Repeat(Rearrange):
         return np.repeat(array, int(np.ravel(repeats)[0]), axis=axis)
 
 
+def rearranged(call: Call, places: int) -> np.ndarray:
+    """What the operation makes of the ids of one block, `[channels, places out]`: asked of the operation itself, for
+    with channels first Keras orders them one way on TensorFlow and another on JAX and PyTorch.
+
+    Args:
+      places: how wide and high the block is before the operation.
+    """
+    rank = len(call.input_shapes[0])
+    axis = channel_axis(call.operation, rank)
+    ids = spread(along(call.ids_in[0], axis, call.input_shapes[0][axis]), rank, axis)
+    shape = [1] + [places] * (rank - 1)
+    shape[axis] = ids.shape[axis]
+    block = keras.ops.convert_to_tensor(np.broadcast_to(ids, shape).astype("int32"))
+    result = keras.ops.convert_to_numpy(call.operation(block)).astype(ids.dtype)
+    return np.moveaxis(result, axis, 0).reshape(result.shape[axis], -1)
+
+
 @register_rule(*bare("DepthToSpace"))
 class DepthToSpace(Rule):
     """Blocks of channels become places: the channels that end up in one go together."""
@@ -216,21 +233,19 @@ class DepthToSpace(Rule):
 
     def channels(self, call: Call, channels) -> list[np.ndarray]:
         rank = len(call.input_shapes[0])
-        axis = channel_axis(call.operation, rank)
-        ids = along(call.ids_in[0], axis, call.input_shapes[0][axis]).reshape(call.operation.block_size**2, -1)
+        ids = rearranged(call, 1).T
         channels.tie(ids, ids[:1])
-        return [spread(ids[0], rank, axis)]
+        return [spread(ids[0], rank, channel_axis(call.operation, rank))]
 
 
 @register_rule(*bare("SpaceToDepth"))
 class SpaceToDepth(Rule):
-    """Places become blocks of channels, each with all channels in their order."""
+    """Places become blocks of channels."""
 
     def rests(self, call: Call) -> bool:
         return call.resting[0]
 
     def channels(self, call: Call, channels) -> list[np.ndarray]:
         rank = len(call.input_shapes[0])
-        axis = channel_axis(call.operation, rank)
-        ids = along(call.ids_in[0], axis, call.input_shapes[0][axis])
-        return [spread(np.tile(ids, call.operation.block_size**2), rank, axis)]
+        ids = rearranged(call, call.operation.block_size)[:, 0]
+        return [spread(ids, rank, channel_axis(call.operation, rank))]

@@ -35,7 +35,7 @@ def least_error(covariance, weights, gone):
     total = 0.0
     root = np.linalg.cholesky(covariance).T
     for column in weights.T:
-        kept = np.linalg.lstsq(root[:, ~gone], root @ column)[0]
+        kept = np.linalg.lstsq(root[:, ~gone], root @ column, rcond=None)[0]
         total += np.square(root[:, ~gone] @ kept - root @ column).sum()
     return total
 

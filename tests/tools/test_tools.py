@@ -1,5 +1,6 @@
 """The tools with all that they do, in this process: each script runs as `__main__` with its own arguments."""
 
+import importlib
 import json
 import math
 import pathlib
@@ -148,6 +149,29 @@ def test_the_alignment_of_kernels_is_measured(tool):
     code, printed, errors = tool("measure_alignment", *arguments)
     assert code == 0, errors
     assert printed.count("| 3 |") == 2 and "litert-int8 3x3" in printed
+
+
+def test_a_tool_to_compare_with_that_cannot_run_has_its_reason_in_its_row(tool, folder, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    code, _, error = tool("benchmark_peers", "--peers=torch-pruning", "--cache=peers", "--output=peers.md")
+    assert code == 0, error
+    row = (folder / "peers.md").read_text().split("Torch-Pruning", 1)[1].splitlines()[0]
+    assert "not run: pip failed: ERROR: No matching distribution" in row
+    assert "pip failed" in json.loads((folder / "peers.json").read_text())["results"]["torch-pruning"]["reason"]
+    code, _, error = tool("benchmark_peers", "--peers=nobody")
+    assert code == 2 and "nobody" in error and len(error.splitlines()) == 1
+
+
+def test_costs_beside_other_tools_are_counted_as_kprune_counts_them(folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS / "peers"))
+    measuring = importlib.import_module("measuring")
+    model = keras.saving.load_model(folder / "net.keras")
+    cost = kprune.model_cost(model)
+    assert measuring.keras_cost(model) == {"flops": cost.flops, "params": cost.params}
+    with measuring.Stopwatch() as watch:
+        np.ones(2**22).sum()  # 32 MiB
+    assert watch.seconds > 0 and watch.peak_bytes is None or watch.peak_bytes > 2**24
 
 
 def test_the_command_lists_every_tool_and_refuses_others(capsys):
