@@ -129,11 +129,12 @@ def load_examples():
 def accuracy_of(model, examples) -> float | None:
     """The top-1 accuracy, 0..1: the share of images whose largest output is that of the label."""
     from kprune.data import check_inputs
+    from kprune.graph import trace
 
     if examples is None:
         return None
     x, y = examples
-    check_inputs(model, (x,))
+    check_inputs(trace(model), (x,))
     outputs = model.predict(x, batch_size=256, verbose=0)
     if not hasattr(outputs, "ndim") or outputs.ndim != 2 or outputs.shape[1] < 2:
         raise flags.Error("--data is for a classifier: one output of shape [images, classes], two classes or more")

@@ -11,5 +11,5 @@ ruff check .
 ruff format --check .
 status=0
 [ $# -gt 0 ] || bash tools/test_environments.sh || status=$?
-python -m pytest -n 2 "$@" || status=$?
+python -m pytest -n 2 --durations=12 "$@" || status=$?
 exit "$status"

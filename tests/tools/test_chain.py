@@ -1,5 +1,6 @@
 """From a trained network to its report by shell, as the tools' documentation says; and from an installed wheel."""
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -92,7 +93,8 @@ def test_the_saved_config_makes_the_same_network(digits):
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """The site-packages of a prefix that holds the project's wheel and nothing else."""
-    if not all(map(importlib.util.find_spec, ("pip", "setuptools"))):
+    # Not find_spec: setuptools warns where it finds distutils imported, as by tests before.
+    if not {"pip", "setuptools"} <= {found.name for found in importlib.metadata.distributions()}:
         pytest.skip("needs pip and setuptools")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy: building leaves files where it builds

@@ -1,38 +1,13 @@
 """The tool that makes table 5: what it finds by computing; the timings themselves need an idle machine."""
 
 import json
-import pathlib
-import runpy
-import sys
 
 import keras
 import numpy as np
 import pytest
-from absl import flags
 from test_graph import build, residual
 
 import kprune
-
-TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
-
-
-@pytest.fixture
-def run_table5(monkeypatch):
-    """Runs the script as `run_name` with some arguments; gives what it defines, or None where it ended."""
-    monkeypatch.syspath_prepend(str(TOOLS))
-
-    def run(*arguments, run_name="__main__"):
-        program = str(TOOLS / "table5.py")
-        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
-        try:
-            return runpy.run_path(program, run_name=run_name)
-        finally:
-            for flag in list(flags.FLAGS.flags_by_module_dict().get(program, ())):
-                delattr(flags.FLAGS, flag.name)
-            for name in ("config", "save_config"):
-                flags.FLAGS[name].unparse()
-
-    return run
 
 
 def row(threads, *variants):
@@ -48,11 +23,11 @@ def row(threads, *variants):
     return key | {"runs": 60, "variants": facts, "machine": {}}
 
 
-def test_rows_that_are_there_are_shown_and_not_timed_again(run_table5, tmp_path, capsys):
+def test_rows_that_are_there_are_shown_and_not_timed_again(run_script, tmp_path, capsys):
     rows = [row(threads, ("full", 100.0, 3.0), ("pruned", 50.0, 2.0)) for threads in (1, 2)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     with pytest.raises(SystemExit) as ended:
-        run_table5(f"--output={tmp_path}", "--networks=resnet56", "--runtimes=litert int8")
+        run_script("table5", f"--output={tmp_path}", "--networks=resnet56", "--runtimes=litert int8")
     printed = capsys.readouterr().out
     assert not ended.value.code and [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
     assert printed.count("| pruned | 50.0% | 2.00 (1.80-2.20) | 1.50 (1.35-1.80) | 2.00 | 0.75 (0.68-0.90) |") == 2
@@ -61,20 +36,20 @@ def test_rows_that_are_there_are_shown_and_not_timed_again(run_table5, tmp_path,
 @pytest.mark.parametrize(
     "flag, word", [("--networks=vgg", "vgg"), ("--threads=1,0", "threads"), ("--weights=resnet56=none.npz", "none.npz")]
 )
-def test_wrong_flags_are_one_line(run_table5, tmp_path, capsys, flag, word):
+def test_wrong_flags_are_one_line(run_script, tmp_path, capsys, flag, word):
     with pytest.raises(SystemExit) as ended:
-        run_table5(f"--output={tmp_path / 'new'}", flag)
+        run_script("table5", f"--output={tmp_path / 'new'}", flag)
     printed = capsys.readouterr()
     assert ended.value.code == 2 and word in printed.err and len(printed.err.splitlines()) == 1
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6])
-def test_the_uniformly_narrower_network_has_one_rate_and_the_flops(run_table5, share):
+def test_the_uniformly_narrower_network_has_one_rate_and_the_flops(run_script, share):
     keras.utils.set_random_seed(0)
     model = build(residual)
     flops = kprune.model_cost(model).flops
-    narrower = run_table5(run_name="table5")["uniformly_narrower"]("other", model, share * flops)
+    narrower = run_script("table5", run_name="table5")["uniformly_narrower"]("other", model, share * flops)
     assert kprune.model_cost(narrower).flops == pytest.approx(share * flops, rel=0.15)
     widths = [[c.channels for c in kprune.model_cost(m).layers if c.channels] for m in (model, narrower)]
     kept = np.array(widths[1][:-1]) / np.array(widths[0][:-1])  # the last layer is the output

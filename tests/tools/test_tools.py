@@ -4,13 +4,10 @@ import importlib
 import json
 import math
 import pathlib
-import runpy
-import sys
 
 import keras
 import numpy as np
 import pytest
-from absl import flags
 from test_graph import build, residual
 
 import kprune
@@ -20,22 +17,13 @@ TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys, folder):
+def tool(monkeypatch, capsys, folder, run_script):
     """Runs a tool in the folder; gives its exit code, output and errors."""
     monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(TOOLS))
 
     def run(name, *arguments):
-        program = str(TOOLS / f"{name}.py")
-        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
-        try:
-            with pytest.raises(SystemExit) as done:
-                runpy.run_path(program, run_name="__main__")
-        finally:
-            for flag in list(flags.FLAGS.flags_by_module_dict().get(program, ())):
-                delattr(flags.FLAGS, flag.name)
-            for name in ("config", "save_config"):
-                flags.FLAGS[name].unparse()
+        with pytest.raises(SystemExit) as done:
+            run_script(name, *arguments)
         printed = capsys.readouterr()
         return done.value.code or 0, printed.out, printed.err
 
