@@ -154,12 +154,15 @@ def table(found):
     ]
     groups = {}
     for row in found:
-        groups.setdefault((row["network"], row["epochs"], row["target"], row["method"]), []).append(row)
-    for (network, epochs, _, method), group in sorted(groups.items(), key=lambda g: (g[0][:3], -mean(g[1], "after"))):
+        key = (row["network"], row["epochs"], row["target"], row["learning_rate"], row["method"])
+        groups.setdefault(key, []).append(row)
+    for (network, epochs, _, rate, method), group in sorted(
+        groups.items(), key=lambda g: (g[0][:4], -mean(g[1], "after"))
+    ):
         after = [100 * row["after"] for row in group]
         spread = f" ± {statistics.stdev(after):.2f}" if len(after) > 1 else ""
         cells = [
-            f"{method} ({network}, {epochs} epochs)",
+            f"{method} ({network}, {epochs} epochs, learning rate {rate})",
             f"{mean(group, 'removed_flops'):.1%}",
             f"{mean(group, 'params'):,.0f}",
             f"{mean(group, 'pruned'):.2%}",
