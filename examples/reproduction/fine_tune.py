@@ -112,8 +112,8 @@ def start_of(model, method, target, seed, images):
     return small
 
 
-def run(model, name, target, seed, data):
-    """One row."""
+def run(model, before, name, target, seed, data):
+    """One row; `before` is the accuracy of the model on the test images."""
     (x_train, y_train), (x_test, y_test) = data
     method, begun = METHODS[name], time.monotonic()
     keras.utils.set_random_seed(seed)
@@ -132,7 +132,7 @@ def run(model, name, target, seed, data):
     return {
         "removed_flops": 1 - cost.flops / whole.flops,
         "params": cost.params,
-        "before": accuracy(model, x_test, y_test),
+        "before": before,
         "pruned": pruned,
         "after": accuracy(small, x_test, y_test),
         "train_accuracy": history.get("accuracy", [None])[-1],
@@ -185,6 +185,7 @@ def main(_):
     data = tuple(x[: FLAGS.train_images] for x in train), (x_test[: FLAGS.test_images].astype("float32"), y_test)
     data = data[0], (data[1][0], y_test[: FLAGS.test_images])
     model = load_network(FLAGS.weights, FLAGS.depth)
+    before = accuracy(model, *data[1])
     path = pathlib.Path(FLAGS.results)
     path.parent.mkdir(parents=True, exist_ok=True)
     for target in map(float, FLAGS.targets):
@@ -201,7 +202,7 @@ def main(_):
                 }
                 if any(row.items() >= key.items() for row in rows()):
                     continue
-                row = key | run(model, name, target, seed, data)
+                row = key | run(model, before, name, target, seed, data)
                 with path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 print(json.dumps(row), flush=True)
