@@ -15,7 +15,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 from kprune.errors import ModelError
 
 Operation = keras.Operation
-OPERATION_MODULES = ("numpy", "nn", "core", "math", "image")
+OPERATION_MODULES = ("ops.numpy", "ops.nn", "ops.core", "ops.math", "ops.image", "activations.activations")
 UNNAMED = re.compile(r"variable(_\d+)?")
 
 
@@ -31,7 +31,7 @@ class Node(NamedTuple):
 def bare_operation(name: str) -> type | None:
     """The class of a bare operation such as the `Add` behind `x + y`, or None where this Keras has none."""
     for module in OPERATION_MODULES:
-        found = getattr(importlib.import_module(f"keras.src.ops.{module}"), name, None)
+        found = getattr(importlib.import_module(f"keras.src.{module}"), name, None)
         if isinstance(found, type) and issubclass(found, Operation):
             return found
     return None

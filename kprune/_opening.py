@@ -1,9 +1,13 @@
 """The graph inside a layer or model that has none, found by calling it on symbolic tensors."""
 
+import math
+
 import keras
 
 from kprune import _keras
 from kprune._keras import Functional, Node
+
+RESHAPE = _keras.bare_operation("Reshape")
 
 
 def graph_of(model) -> Functional:
@@ -54,7 +58,10 @@ def open_layer(layer, inputs) -> Functional | None:
         return None
     calls = {id(one): len(one._inbound_nodes) for one in inside}
     try:
-        graphs = [Functional(inputs, layer.call(cast_alike(layer, inputs), **phase)) for phase in phases(layer)]
+        graphs = [
+            runnable(inputs, Functional(inputs, layer.call(cast_alike(layer, inputs), **phase)))
+            for phase in phases(layer)
+        ]
     except Exception:  # whatever a user's call() raises on symbolic tensors, it cannot be opened
         return None
     finally:
@@ -62,6 +69,41 @@ def open_layer(layer, inputs) -> Functional | None:
             del one._inbound_nodes[calls.get(id(one), 0) :]
     kinds = [[type(node.operation) for node in _keras.nodes(graph)] for graph in graphs]
     return graphs[0] if all(kind == kinds[0] for kind in kinds) else None
+
+
+def runnable(inputs, graph: Functional) -> Functional:
+    """The same graph over the same inputs, so that it runs on data.
+
+    A `call` that asks for the batch size, `keras.ops.shape(x)[0]`, gets None from a symbolic tensor, and a reshape to
+    (None, ...) cannot run. The sizes are known without it: the batch is what remains.
+
+    Raises:
+      ValueError: an operation was given an unknown size that is not the batch of a reshape.
+    """
+
+    def apply(node, args, kwargs):
+        operation = node.operation
+        if isinstance(operation, RESHAPE):
+            operation = RESHAPE(with_batch_left_open(operation.newshape, args[0].shape))
+        return operation(*args, **kwargs)
+
+    def wants_unknown(node):
+        bare = not isinstance(node.operation, keras.layers.Layer)
+        return bare and any(isinstance(v, (tuple, list)) and None in v for v in vars(node.operation).values())
+
+    if any(map(wants_unknown, _keras.nodes(graph))):
+        graph = Functional(inputs, _keras.run(graph, graph.inputs, apply))
+        if any(map(wants_unknown, _keras.nodes(graph))):
+            raise ValueError("an operation was given an unknown size")
+    return graph
+
+
+def with_batch_left_open(newshape: tuple, shape: tuple) -> tuple:
+    """A new shape (None, ...) as (-1, ...), with every other size as a number where `shape` tells it."""
+    if newshape[0] is not None or None in newshape[1:] or None in shape[1:]:
+        return newshape
+    size = math.prod(shape[1:]) // abs(math.prod(newshape[1:]))  # of the axis that was -1
+    return (-1, *(size if n == -1 else n for n in newshape[1:]))
 
 
 def phases(layer) -> list[dict]:

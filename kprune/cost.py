@@ -236,6 +236,11 @@ def model_cost(model) -> Cost:
     return CostModel(trace(model)).cost()
 
 
+def known(shapes) -> bool:
+    """Whether every size but that of the batch is."""
+    return all(None not in shape[1:] for shape in shapes)
+
+
 def require_known(cost: CostModel, kind: str):
     """Checks that a budget in FLOPs makes sense.
 
@@ -243,8 +248,16 @@ def require_known(cost: CostModel, kind: str):
       ModelError: the input size is unknown, so that FLOPs cannot be counted.
     """
     if kind == "flops" and math.isnan(cost.flops(cost.everything())):
+        model = cost.graph.model
+        unknown = next((c.path for c in cost.graph.calls if known(c.input_shapes) and not known(c.output_shapes)), None)
+        if unknown is None:
+            raise ModelError(
+                f"'{model.name}' takes inputs of any size, so its FLOPs are unknown.",
+                "A model with a fixed input size.",
+                "Rebuild it with keras.Input of a fixed shape, or give target_params.",
+            )
         raise ModelError(
-            f"'{cost.graph.model.name}' takes inputs of any size, so its FLOPs are unknown.",
-            "A model with a fixed input size.",
-            "Rebuild it with keras.Input of a fixed shape, or give target_params.",
+            f"What '{unknown}' in '{model.name}' gives is of unknown size, so the FLOPs behind it are unknown.",
+            "A size that its inputs tell.",
+            "Give it a fixed size, register a rule for it, or give target_params.",
         )

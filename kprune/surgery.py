@@ -1,5 +1,7 @@
 """The smaller (or masked) model: rebuilt node by node, its weights and optimizer slots sliced."""
 
+import functools
+import logging
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -11,6 +13,8 @@ from kprune.channels import Barrier
 from kprune.graph import Graph, SlicedWeight, calls_by_operation
 from kprune.masking import weight_mask, wrap
 from kprune.rules import find_rule
+
+logger = logging.getLogger("kprune")
 
 
 class Rebuilder:
@@ -47,6 +51,18 @@ class Rebuilder:
         for old, new in self.models[::-1] + self.pairs:
             _keras.copy_trainable(old, new)
         return model
+
+    def misplaced_biases(self) -> list[str]:
+        """Layers that this Keras computes wrongly at their new width, and did not at their old one."""
+        paths = []
+        for call in self.graph.calls if misplaces_bias() else ():
+            first = getattr(call.operation, "data_format", None) == "channels_first"
+            if first and getattr(call.operation, "use_bias", False):
+                ids, shape = call.ids_out[0], call.output_shapes[0]
+                width = self.kept.size(ids, len(shape) - 1, shape[-1])
+                if shape[1] != shape[-1] and width == self.kept.size(ids, 1, shape[1]) > 1:
+                    paths.append(call.path)
+        return paths
 
     def model(self, like, tensors: list | None = None):
         """A model, or a nested one of the same kind and name that takes tensors of the shapes of `tensors`."""
@@ -170,8 +186,24 @@ def rebuild(graph: Graph, keep: np.ndarray, masked: bool = False, values: dict |
     """
     rebuilder = Rebuilder(graph, keep, masked, values)
     model = rebuilder.build()
+    for path in rebuilder.misplaced_biases():
+        logger.warning(
+            "'%s' has now as many filters as its output is wide, and where channels come first this Keras adds such a "
+            "bias along the width, which makes the outputs wrong. Expected: Another width. To mend: Prune with "
+            "channels_last, another target or Limits(round_to=...), or run the model on JAX or PyTorch.",
+            path,
+        )
     compile_alike(graph.model, model, rebuilder)
     return model
+
+
+@functools.cache
+def misplaces_bias() -> bool:
+    """Whether a bias of shape (1, channels, 1, 1) is added along the last axis where that is as long: so does the `add`
+    of Keras 3.15 and older on TensorFlow, which takes anything that can be squeezed to a vector for a bias.
+    """
+    total = keras.ops.add(np.zeros((1, 2, 1, 2), "float32"), np.array([0, 1], "float32").reshape(1, 2, 1, 1))
+    return not _keras.to_numpy(total)[0, 1].all()
 
 
 def compile_alike(old, new, rebuilder: Rebuilder):

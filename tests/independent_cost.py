@@ -38,8 +38,17 @@ def recurrent_flops(layer):
     return sum(math.prod(k.shape) for one in inside for k in (one.cell.kernel, one.cell.recurrent_kernel))
 
 
+def heads_flops(layer, query, value, key=None):
+    """Multiply-accumulates of the weights of attention by heads; no products of activations, as everywhere."""
+    tokens = {"query": query, "value": value, "key": value if key is None else key, "gate": query, "output": query}
+    inside = [(getattr(layer, f"_{name}_dense", None), x.shape[1]) for name, x in tokens.items()]
+    return sum(math.prod(dense.kernel.shape) * count for dense, count in inside if dense is not None)
+
+
 def call_flops(layer, call):
     """Multiply-accumulates of one layer in one call."""
+    if isinstance(layer, LAYERS.MultiHeadAttention | LAYERS.GroupQueryAttention):
+        return heads_flops(layer, *call.input_tensors)
     if isinstance(layer, LAYERS.RNN | LAYERS.Bidirectional):
         return recurrent_flops(layer) * moments(call, layer)
     if isinstance(layer, LAYERS.TimeDistributed):

@@ -234,6 +234,44 @@ def test_unknown_input_size_is_refused_for_flops_and_works_for_parameters():
     assert kprune.prune_model(model, target_params=0.4).count_params() <= 0.6 * model.count_params()
 
 
+class AnyLength(keras.layers.Layer):
+    """Leaves out the empty places, as many as there may be; it cannot be opened for it has a weight of its own."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=())
+
+    def call(self, x):
+        return x * self.scale
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor((x.shape[0], None, *x.shape[2:]), x.dtype)
+
+
+def test_a_layer_that_hides_a_size_is_named():
+    inputs = keras.Input((8, 8, 3))
+    x = AnyLength(name="sift")(keras.layers.Conv2D(4, 3)(inputs))
+    model = keras.Model(inputs, keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(4, 3)(x)))
+    with pytest.raises(kprune.ModelError, match="What 'sift' in"):
+        kprune.plan_pruning(model, 0.5)
+
+
+@pytest.mark.tensorflow
+def test_a_width_at_which_keras_misplaces_the_bias_is_told(caplog):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3, 4, 4))
+    x = keras.layers.Conv2D(6, 3, padding="same", data_format="channels_first", name="conv")(inputs)
+    outputs = keras.layers.Dense(2)(keras.layers.GlobalMaxPooling2D(data_format="channels_first")(x))
+    model = keras.Model(inputs, outputs)
+    model.get_layer("conv").bias.assign(np.arange(6.0))
+    for left, told in ((4, True), (5, False)):
+        caplog.clear()
+        plan = kprune.plan_rates(model, {"conv": 1 - left / 6})
+        hard, soft = kprune.apply_plan(model, plan), kprune.apply_plan(model, plan, mode="soft")
+        images = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype("float32")
+        assert np.allclose(hard(images), soft(images), atol=1e-5) == (not told)
+        assert ("'conv' has now as many filters" in caplog.text) == told
+
+
 # strip ---------------------------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,8 @@ ROWS = {
     "channels to the front and back": lambda x: ops.moveaxis(ops.moveaxis(stem(x), -1, 1), 1, -1),
     "flip channels": lambda x: ops.flip(stem(x), -1),
     "reverse by a slice": lambda x: stem(x)[..., ::-1],
+    "roll places": lambda x: ops.roll(stem(x), 3, axis=1),
+    "an activation function": lambda x: keras.activations.relu(stem(x)),
     "tile channels": lambda x: ops.tile(stem(x), (1, 1, 1, 2)),
     "tile places": lambda x: ops.tile(stem(x), (1, 2, 1, 1)),
     "repeat channels": lambda x: ops.repeat(stem(x), 3, axis=-1),
@@ -99,6 +101,7 @@ ROWS = {
     "time distributed layers": lambda x: over_time(over_time_input(x), 6),
     "time distributed model": lambda x: over_time(layers.TimeDistributed(small_model())(over_time_input(x)), 5),
     "a layer made of others": lambda x: Block(6, name="block")(stem(x)),
+    "a layer that asks for the size of the batch": lambda x: Tokens(name="tokens")(stem(x)),
     "twice nested": lambda x: twice_nested(x),
 }  # fmt: skip
 
@@ -201,6 +204,32 @@ class Block(layers.Layer):
         return {**super().get_config(), "filters": self.filters}
 
 
+@keras.saving.register_keras_serializable("kprune_tests")
+class Tokens(layers.Layer):
+    """Flattens places and back by the sizes of the tensor it is given, as many layers do."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.mix = layers.Dense(6)
+
+    def build(self, shape):
+        self.mix.build((None, None, shape[-1]))
+        super().build(shape)
+
+    def call(self, x):
+        batch, height, width, channels = ops.shape(x)
+        tokens = self.mix(ops.reshape(x, (batch, -1, channels)))
+        return ops.reshape(tokens, (batch, height, width, 6))
+
+
+class Spread(Tokens):
+    """What no symbolic batch can tell: it spreads a number to as many examples as there are."""
+
+    def call(self, x):
+        tokens = super().call(x)
+        return ops.broadcast_to(ops.mean(tokens, axis=(1, 2), keepdims=True), ops.shape(tokens))
+
+
 def build(structure):
     keras.utils.clear_session()
     inputs = keras.Input((8, 8, 3), name="image")
@@ -278,6 +307,8 @@ REASONS = {
         lambda y: y[..., 4:] - 2.0 * y[..., :4], output_shape=(8, 8, 4), name="twist"
     )(stem(x)),
     "no rule for Centred": lambda x: Centred()(stem(x)),
+    "no rule for Spread": lambda x: Spread()(stem(x)),
+    "Roll works along the channel axis": lambda x: ops.roll(stem(x), 3, axis=-1),
     "its mean works along the channel axis": lambda x: ops.mean(stem(x), axis=-1, keepdims=True),
     "divides by channels": lambda x: x[..., :1] / (1.5 + ops.tanh(stem(x))),
     "exponent is not a fixed number above zero": lambda x: ops.power(1.5 + ops.tanh(stem(x)), -1.0),

@@ -1,4 +1,4 @@
-"""Prunes every model of keras.applications and the image backbones of KerasHub, and writes a table of what came out.
+"""Prunes all of keras.applications, image backbones of KerasHub and files of Keras 2, and writes a table of it.
 
 python tools/survey.py                                   # all of them; about an hour on two cores
 python tools/survey.py --models="ResNet*,VGG*" --output=some.md
@@ -13,6 +13,7 @@ import gc
 import json
 import pathlib
 import re
+import tempfile
 import time
 from collections import Counter
 
@@ -161,6 +162,32 @@ HUB_CONFIGS = {
         "hidden_dim": 64,
         "mlp_dim": 128,
     },
+    "DeiTBackbone": {
+        "patch_size": 16,
+        "num_layers": 2,
+        "num_heads": 4,
+        "hidden_dim": 64,
+        "intermediate_dim": 128,
+    },
+    "ViTDetBackbone": {
+        "hidden_size": 32,
+        "num_layers": 2,
+        "intermediate_dim": 64,
+        "num_heads": 2,
+        "global_attention_layer_indices": [1],
+        "num_output_channels": 16,
+        "window_size": 2,
+    },
+    "DeepLabV3Backbone": {
+        "image_encoder": "ResNetBackbone",
+        "low_level_feature_key": "P2",
+        "spatial_pyramid_pooling_key": "P5",
+        "upsampling_size": 8,
+        "dilation_rates": [6, 12, 18],
+    },
+    "RetinaNetBackbone": {"image_encoder": "ResNetBackbone", "min_level": 3, "max_level": 7, "use_p5": False},
+    "BASNetBackbone": {"image_encoder": "ResNetBackbone", "num_classes": 1},
+    "SegFormerBackbone": {"image_encoder": "MiTBackbone", "projection_filters": 64},
 }
 
 
@@ -170,11 +197,40 @@ def backbones():
         import keras_hub
     except ImportError:
         return
-    for name, config in HUB_CONFIGS.items():
-        config = dict(config)
-        if name != "EfficientNetBackbone":
-            config.setdefault("image_shape", (64, 64, 3))
-        yield f"keras_hub/{name}", lambda name=name, config=config: getattr(keras_hub.models, name)(**config)
+
+    def make(name, shape=(64, 64, 3)):
+        config = dict(HUB_CONFIGS[name])
+        if "image_encoder" in config:  # BASNet wants to tell its encoder the size itself
+            inner = (None, None, 3) if name == "BASNetBackbone" else shape
+            config["image_encoder"] = make(config["image_encoder"], inner)
+        if "image_shape" not in config and name not in ("EfficientNetBackbone", "SegFormerBackbone"):
+            config["image_shape"] = shape
+        return getattr(keras_hub.models, name)(**config)
+
+    for name in HUB_CONFIGS:
+        yield f"keras_hub/{name}", lambda name=name: make(name)
+
+
+KERAS2 = ("VGG16", "ResNet50V2", "MobileNet", "MobileNetV3Small", "EfficientNetB0", "DenseNet121", "NASNetMobile")
+
+
+def keras2_files():
+    """Makers of models that Keras 2 built and wrote to `.h5`, by name; none where tf_keras is not installed."""
+    try:
+        import tf_keras
+    except ImportError:
+        return
+    import kprune
+
+    def make(name):
+        old = getattr(tf_keras.applications, name)(weights=None, input_shape=(64, 64, 3), classifier_activation=None)
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / f"{name}.h5"
+            old.save(path)
+            return kprune.load_keras2(path)
+
+    for name in KERAS2:
+        yield f"keras2/{name}.h5", lambda name=name: make(name)
 
 
 def settle(model, images):
@@ -355,15 +411,16 @@ def markdown(rows):
     tail = ["", "## What is frozen, besides the outputs", "", *(frozen or ["Nothing."])]
     if refused:
         tail += ["", "## What cannot reach the target", "", *refused]
-    if not any(row["model"].startswith("keras_hub/") for row in rows):
-        tail += ["", "KerasHub was not installed in this run, so its backbones are not in the table."]
+    for package, what in (("keras_hub", "image backbones of KerasHub"), ("keras2", "files of tf_keras")):
+        if not any(row["model"].startswith(f"{package}/") for row in rows):
+            tail += ["", f"No {what} are in the table: the package was not installed, or they were not asked for."]
     return "\n".join([*head, *map(line, rows), *tail]) + "\n"
 
 
 def main(_):
     path = pathlib.Path(FLAGS.results)
     known = read_results(path)
-    makers = [*applications(), *backbones()]
+    makers = [*applications(), *backbones(), *keras2_files()]
     chosen = [(name, make) for name, make in makers if any(fnmatch.fnmatchcase(name, p) for p in FLAGS.models)]
     for name, make in chosen:
         if name not in known:

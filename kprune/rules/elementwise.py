@@ -46,12 +46,15 @@ class PassThrough(Rule):
     layers.ReLU,
     layers.LeakyReLU,
     layers.ELU,
-    *bare("Relu", "Relu6", "Sigmoid", "Silu", "Softplus", "Softsign", "Elu", "Selu", "Celu", "Gelu", "LeakyRelu"),
+    *bare(
+        "ReLU", "Relu", "Relu6", "Sigmoid", "Silu", "Softplus", "Softsign", "Elu", "Selu", "Celu", "Gelu", "LeakyRelu"
+    ),
     *bare("HardSigmoid", "HardSilu", "HardTanh", "HardShrink", "SoftShrink", "TanhShrink", "LogSigmoid", "Squareplus"),
     *bare("Tanh", "Exp", "Square", "Sqrt", "Absolute", "Abs", "Negative", "Clip", "Threshold", "Erf", "Log1p", "Expm1"),
     *bare(
         "Sin", "Cos", "Sinh", "Cosh", "Arctan", "Arcsinh", "Sign", "Floor", "Ceil", "Round", "Trunc", "SparseSigmoid"
     ),
+    *bare("Fabs", "Arcsin", "Arctanh", "Cbrt", "Exp2", "Erfc", "Tan", "Sinc", "NanToNum", "SaturateCast", "SparsePlus"),
 )
 class Elementwise(Rule):
     """An activation: channels pass, constants are mapped."""

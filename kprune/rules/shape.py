@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from kprune.channels import Barrier, along, compress, spread, varying_axes
-from kprune.rules.base import Call, Rule, bare, channel_axis, register_rule
+from kprune.rules.base import Call, Rule, bare, channel_axis, constant_along, register_rule
 
 layers = keras.layers
 
@@ -172,6 +172,24 @@ class Flip(Rearrange):
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         axis = call.operation.axis
         return np.flip(array, axis if axis is None or np.isscalar(axis) else tuple(axis))
+
+
+@register_rule(*bare("Roll"))
+class Roll(Rearrange):
+    """Turns axes round: not that of the channels, for fewer would turn further."""
+
+    resizes = False
+
+    def channels(self, call: Call, channels) -> list[np.ndarray]:
+        axis, ids = call.operation.axis, call.ids_in[0]
+        axes = [a % ids.ndim for a in (range(ids.ndim) if axis is None else np.atleast_1d(axis))]
+        if 0 in axes:
+            raise Barrier("it moves examples of the batch")
+        constant_along(ids, axes, "Roll")
+        return [ids]
+
+    def move(self, call: Call, array: np.ndarray) -> np.ndarray:
+        return np.roll(array, call.operation.shift, call.operation.axis)
 
 
 @register_rule(*bare("Tile"))
