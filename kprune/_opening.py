@@ -130,3 +130,34 @@ def inputs_like(node: Node):
     if not all(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(args[0])):
         return None
     return keras.tree.map_structure(lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype), args[0])
+
+
+def passes(node: Node) -> bool:
+    """Whether a layer gives back the very tensor that it is given when it is not training, as stochastic depth does."""
+    layer, inputs = node.operation, inputs_like(node)
+    if not getattr(layer, "_call_has_training_arg", False) or not isinstance(inputs, keras.KerasTensor):
+        return False
+    try:
+        return not layer.trainable_variables and layer.call(inputs, training=False) is inputs
+    except Exception:  # whatever a user's call() raises on symbolic tensors, nothing is known of it
+        return False
+
+
+def sizes_inside(function: Functional, given: list) -> dict[int, keras.KerasTensor]:
+    """What the tensors of a nested graph are where it is called on `given`, by their ids.
+
+    A model for images of any size is often called on images of one: only the call tells the sizes inside. Empty where
+    it tells nothing new.
+    """
+    shapes = [(own.shape[1:], x.shape[1:]) for own, x in zip(function.inputs, given, strict=True)]
+    if not any(a is None is not b for pair in shapes for a, b in zip(*pair, strict=True)):
+        return {}
+    found = {id(own): keras.KerasTensor(x.shape, own.dtype) for own, x in zip(function.inputs, given, strict=True)}
+    for node in _keras.nodes(function):
+        args, kwargs = node.arguments.fill_in(found)
+        try:
+            made = _keras.flatten(node.operation.compute_output_spec(*args, **kwargs))
+        except Exception:  # whatever a user's layer raises there: its symbolic outputs are all that is known
+            made = node.outputs
+        found.update((id(symbol), x) for symbol, x in zip(node.outputs, made, strict=True))
+    return found

@@ -13,9 +13,13 @@ Operation = keras.Operation
 
 def clone_inputs(function: Functional, like: list | None = None):
     """New `keras.Input`s with the names, shapes and dtypes of the graph's own, in its structure; with the sizes of the
-    tensors in `like`, if given.
+    tensors in `like`, if given, where the graph does not take any size.
     """
-    shapes = {id(own): (own.shape[0], *x.shape[1:]) for own, x in zip(function.inputs, like or (), strict=bool(like))}
+
+    def sizes(own, x):
+        return (own.shape[0], *(None if a is None else b for a, b in zip(own.shape[1:], x.shape[1:], strict=True)))
+
+    shapes = {id(own): sizes(own, x) for own, x in zip(function.inputs, like or (), strict=bool(like))}
 
     def clone(tensor):
         layer = tensor._keras_history.operation

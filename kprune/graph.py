@@ -12,7 +12,7 @@ import numpy as np
 
 from kprune import _keras, _opening
 from kprune.channels import Barrier, Channels, ChannelSets, connected_components
-from kprune.rules import Call, FoldTime, Kept, NoRule, Rule, UnfoldTime, Weight, find_rule
+from kprune.rules import Call, FoldTime, Kept, NoRule, PassThrough, Rule, UnfoldTime, Weight, find_rule
 
 INPUT_REASON = "it is a model input"
 OUTPUT_REASON = "it is a model output"
@@ -148,13 +148,17 @@ class Tracer:
         self.entries: dict[int, list[Tensor]] = {}
         self.moments = 1.0
 
-    def run(self, function, tensors: list[Tensor], scope: str = "") -> list[Tensor]:
-        """Traces one graph, nested ones included, from its inputs to its outputs."""
+    def run(self, function, tensors: list[Tensor], scope: str = "", given: list | None = None) -> list[Tensor]:
+        """Traces one graph, nested ones included, from its inputs to its outputs; a nested one as called on `given`."""
         known = {id(symbol): tensor for symbol, tensor in zip(function.inputs, tensors, strict=True)}
+        sized = {} if given is None else _opening.sizes_inside(function, given)
         for node in _keras.nodes(function):
             if any(id(x) not in known for x in node.inputs):
                 continue
-            outputs = self.step(node, [known[id(x)] for x in node.inputs], scope)
+            inputs, outputs = ([sized.get(id(x), x) for x in side] for side in (node.inputs, node.outputs))
+            outputs = self.step(
+                node._replace(inputs=inputs, outputs=outputs), [known[id(x)] for x in node.inputs], scope
+            )
             known.update((id(x), tensor) for x, tensor in zip(node.outputs, outputs, strict=True))
         return [known[id(x)] for x in function.outputs]
 
@@ -165,13 +169,15 @@ class Tracer:
         inside = self.open(node)
         if inside is not None:
             self.enter(node.operation, tensors)
-            return self.run(inside, tensors, path + "/")
+            return self.run(inside, tensors, path + "/", node.inputs)
         shapes = [tuple(tuple(x.shape) for x in side) for side in (node.inputs, node.outputs)]
         places = tuple(next(self.places) for _ in node.outputs)
         ids, ins, resting = (tuple(getattr(t, name) for t in tensors) for name in ("ids", "place", "rests"))
         operation = _keras.transparent(node.operation)
         call = Call(operation, path, node.arguments, *shapes, ids, (), ins, places, resting)
         rule = find_rule(operation)
+        if isinstance(rule, NoRule) and _opening.passes(node):
+            rule = PassThrough()
         try:
             call = self.apply(rule, call)
             rests = rule.rests(call)

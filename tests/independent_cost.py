@@ -54,6 +54,9 @@ def call_flops(layer, call):
     if isinstance(layer, LAYERS.TimeDistributed):
         return math.prod(layer.layer.kernel.shape) * math.prod(call.outputs[0].shape[1:-1])
     if isinstance(layer, keras.Model):
+        if any(None in x.shape[1:] for x in layer.inputs):
+            inputs = [keras.Input(batch_shape=x.shape) for x in call.input_tensors]
+            layer = keras.models.clone_model(layer, input_tensors=inputs if len(inputs) > 1 else inputs[0])
         return count_flops(layer)
     if hasattr(layer, "layer"):  # a mask around it
         layer = layer.layer

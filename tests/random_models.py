@@ -145,16 +145,20 @@ class Builder:
         x = self.pick()
         channels = x.shape[-1]
         even = channels % 2 == 0
+        flipped = keras.ops.flip(x, -1)
+        backwards = flipped if keras.backend.backend() == "torch" else x[..., ::-1]  # PyTorch has no such slices
         makers = [
-            lambda: keras.ops.flip(x, -1),
-            lambda: x[..., ::-1],
+            lambda: flipped,
+            lambda: backwards,
+            lambda: keras.ops.roll(x, 1, axis=1),
+            lambda: keras.activations.relu(x),
             lambda: keras.ops.repeat(x, 2, axis=-1),
             lambda: keras.ops.tile(x, (1, 1, 1, 2)),
             lambda: keras.ops.moveaxis(layers.BatchNormalization(axis=1)(keras.ops.moveaxis(x, -1, 1)), 1, -1),
             lambda: keras.ops.mean(x[:, None], axis=1),
             lambda: keras.ops.squeeze(keras.ops.expand_dims(x, 2), 2),
             lambda: keras.ops.take(x, np.arange(channels)[::-1] // 2 * 2 % channels, axis=-1),
-            lambda: keras.ops.nn.space_to_depth(x, 2) if x.shape[1] % 2 == 0 else x * 2.0,
+            lambda: keras.ops.nn.space_to_depth(x, 2) if x.shape[1] % 2 == x.shape[2] % 2 == 0 else x * 2.0,
             lambda: keras.ops.nn.depth_to_space(x, 2) if channels % 4 == 0 else x[..., ::2],
             lambda: x[..., 1::2] if channels > 1 else x + 1.0,
             lambda: keras.ops.multiply(*keras.ops.split(x, 2, axis=-1)) if even else -x,
@@ -232,7 +236,8 @@ class Builder:
         return model(x) if self.draw(st.booleans()) else model(x) + model(self.draw(st.sampled_from(twins)))
 
     def inside(self, x, depth):
-        inputs = keras.Input(x.shape[1:])
+        """A model for tensors like `x`, or for such of any size."""
+        inputs = keras.Input(x.shape[1:] if self.draw(st.booleans()) else (None, None, x.shape[-1]))
         y = layers.ReLU()(inputs) if self.draw(st.booleans()) else inputs
         y = self.inside(y, depth - 1)(y) if depth > 1 else layers.BatchNormalization()(y)
         return keras.Model(inputs, layers.Conv2D(self.width(), 3, padding="same", activation=self.activation())(y))

@@ -102,6 +102,8 @@ ROWS = {
     "time distributed model": lambda x: over_time(layers.TimeDistributed(small_model())(over_time_input(x)), 5),
     "a layer made of others": lambda x: Block(6, name="block")(stem(x)),
     "a layer that asks for the size of the batch": lambda x: Tokens(name="tokens")(stem(x)),
+    "a layer that does nothing at inference": lambda x: SkipSometimes()(stem(x)),
+    "a model for any size, at two sizes": lambda x: at_two_sizes(stem(x)),
     "twice nested": lambda x: twice_nested(x),
 }  # fmt: skip
 
@@ -202,6 +204,35 @@ class Block(layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "filters": self.filters}
+
+
+def at_two_sizes(x):
+    inputs = keras.Input((None, None, 8))
+    inner = layers.BatchNormalization()(conv(inputs, 6, "inside"))
+    inner = keras.Model(inputs, conv(inner, 5, "inside_too"), name="any_size")
+    return inner(x)[:, ::2, ::2] + inner(x[:, ::2, ::2])
+
+
+def test_a_model_for_any_size_costs_what_it_costs_at_that_size():
+    model = build(ROWS["a model for any size, at two sizes"])
+    cost = {layer.path: layer.flops for layer in kprune.model_cost(model).layers}
+    assert cost["any_size/inside"] == 9 * 8 * 6 * (64 + 16) and cost["any_size/inside_too"] == 9 * 6 * 5 * (64 + 16)
+    inner = kprune.prune_model(model, 0.3).get_layer("any_size")
+    assert inner.input_shape[1:3] == (None, None)
+
+
+@keras.saving.register_keras_serializable("kprune_tests")
+class SkipSometimes(layers.Layer):
+    """Drops whole examples while training, as stochastic depth does."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seeds = keras.random.SeedGenerator(0)
+
+    def call(self, x, training=None):
+        if not training:
+            return x
+        return x * keras.random.bernoulli((ops.shape(x)[0], 1, 1, 1), 0.5, seed=self.seeds)
 
 
 @keras.saving.register_keras_serializable("kprune_tests")

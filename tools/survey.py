@@ -265,7 +265,14 @@ def settle(model, images):
 
 def variation(output):
     """By how much a tensor differs from example to example: the root of its mean variance over the batch."""
-    return float(np.sqrt(np.mean(np.var(np.asarray(output, dtype=float), axis=0))))
+    return float(np.sqrt(np.mean(np.var(array(output), axis=0))))
+
+
+def array(tensor):
+    """A tensor of any backend as a NumPy array of float64."""
+    import keras
+
+    return keras.ops.convert_to_numpy(tensor).astype(float)
 
 
 def sample(model):
@@ -282,7 +289,7 @@ def difference(first, second, images):
     import keras
 
     one, other = (keras.tree.flatten(model(images)) for model in (first, second))
-    pairs = [(np.asarray(a, dtype=float), np.asarray(b, dtype=float)) for a, b in zip(one, other, strict=True)]
+    pairs = [(array(a), array(b)) for a, b in zip(one, other, strict=True)]
     largest = [max(np.abs(a).max(), 1e-30) for a, _ in pairs]
     gaps = [float(np.abs(a - b).max() / size) for (a, b), size in zip(pairs, largest, strict=True)]
     return max(gaps), min(variation(a) / size for (a, _), size in zip(pairs, largest, strict=True))

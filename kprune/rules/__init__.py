@@ -16,6 +16,18 @@ from kprune.rules import (  # noqa: F401  (importing registers the rules)
     time,
 )
 from kprune.rules.base import Call, Kept, NoRule, Rule, Weight, find_rule, register_rule
+from kprune.rules.elementwise import PassThrough
 from kprune.rules.time import FoldTime, UnfoldTime
 
-__all__ = ["Call", "FoldTime", "Kept", "NoRule", "Rule", "UnfoldTime", "Weight", "find_rule", "register_rule"]
+__all__ = [
+    "Call",
+    "FoldTime",
+    "Kept",
+    "NoRule",
+    "PassThrough",
+    "Rule",
+    "UnfoldTime",
+    "Weight",
+    "find_rule",
+    "register_rule",
+]
