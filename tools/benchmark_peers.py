@@ -115,7 +115,9 @@ def environment_of(name: str, peer: Peer, cache: pathlib.Path) -> str:
 def measure(peer: Peer, python: str) -> dict:
     """The facts that the tool's worker prints last."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(FLAGS.threads))
-    variables = os.environ | threads | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    ours = ("PYTHONPATH", "KERAS_BACKEND") if peer.packages else ()  # meant for this environment, not for the tool's
+    variables = {name: value for name, value in os.environ.items() if name not in ours}
+    variables |= threads | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
     command = [python, str(WORKERS / peer.worker), str(FLAGS.target)]
     printed = checked(command, "the run", env=variables, timeout=60 * FLAGS.minutes)
     return json.loads(printed.splitlines()[-1])
