@@ -94,6 +94,20 @@ def without_shapes(config):
     return type(config)(without_shapes(x) for x in config) if type(config) in (list, tuple) else config
 
 
+def without_arrays(config):
+    """A config in which initializers that hold one number for each weight are zeros: fewer weights do not fit them, and
+    a layer that is loaded gets its weights from the file anyway.
+    """
+
+    def mended(name, value):
+        found = isinstance(value, dict) and name.endswith("_initializer") and value.get("class_name") == "Constant"
+        if found and not isinstance(value["config"]["value"], (int, float)):
+            return keras.initializers.serialize(keras.initializers.Zeros())
+        return without_arrays(value)
+
+    return {name: mended(name, value) for name, value in config.items()} if isinstance(config, dict) else config
+
+
 class ZeroInitializers:
     """While a graph is rebuilt, lets its layers start from zeros, for their weights are assigned afterwards."""
 

@@ -51,7 +51,7 @@ def walk(graph: Graph, inputs: Sequence) -> Generator:
         inside, inner = graph.inside.get(id(node.operation)), _keras.time_distributed(node.operation)
         if inside is not None:
             tensors = [x for x in _keras.flatten((args, kwargs)) if keras.ops.is_tensor(x)]
-            return (yield from through(inside, tensors))
+            return (yield from through(inside, tensors[: len(inside.inputs)]))  # behind them are masks
         if inner is not None:
             return (yield from at_each_moment(node._replace(operation=inner), args[0] if args else kwargs["inputs"]))
         return (yield Step(next(calls), node.operation, args, kwargs))

@@ -168,8 +168,9 @@ class Tracer:
             return self.distribute(node, tensors, path + "/")
         inside = self.open(node)
         if inside is not None:
+            tensors = tensors[: len(inside.inputs)]  # behind them are masks
             self.enter(node.operation, tensors)
-            return self.run(inside, tensors, path + "/", node.inputs)
+            return self.run(inside, tensors, path + "/", node.inputs[: len(inside.inputs)])
         shapes = [tuple(tuple(x.shape) for x in side) for side in (node.inputs, node.outputs)]
         places = tuple(next(self.places) for _ in node.outputs)
         ids, ins, resting = (tuple(getattr(t, name) for t in tensors) for name in ("ids", "place", "rests"))

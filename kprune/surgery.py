@@ -92,7 +92,8 @@ class Rebuilder:
         """The new layer or operation for an old one, the same for each of its calls; `tensors` are the first's."""
         if id(old) not in self.made:
             if self.is_opened(old):
-                self.made[id(old)] = self.model(old, [x for x in tensors if isinstance(x, keras.KerasTensor)])
+                given = [x for x in tensors if isinstance(x, keras.KerasTensor)]
+                self.made[id(old)] = self.model(old, given[: len(self.graph.inside[id(old)].inputs)])
             elif _keras.time_distributed(old) is not None:
                 self.made[id(old)] = self.distributed(old, tensors)
             else:
@@ -129,6 +130,8 @@ class Rebuilder:
         config = _remaking.config_of(old)
         if call is not None:
             config = unless_stopped(find_rule(old).config, config, call, self.kept)
+        if not self.masked and any(weight.masks(self.keep) for weight in self.weights_of[id(old)]):
+            config = _remaking.without_arrays(config)
         new = _remaking.clone_operation(old, config)
         if _keras.is_layer(old):
             self.zeros.cover(new)

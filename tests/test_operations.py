@@ -10,6 +10,9 @@ from kprune.graph import trace
 
 layers, ops = keras.layers, keras.ops
 
+# Of Keras itself, wherever a mask reaches a nested model.
+pytestmark = pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask attached to it")
+
 
 def stem(x, filters=8, **options):
     return conv(x, filters, "stem", **options)
@@ -104,6 +107,8 @@ ROWS = {
     "a layer that asks for the size of the batch": lambda x: Tokens(name="tokens")(stem(x)),
     "a layer that does nothing at inference": lambda x: SkipSometimes()(stem(x)),
     "a model for any size, at two sizes": lambda x: at_two_sizes(stem(x)),
+    "a conv with more in its config": lambda x: Configured(6, 3, note="mine")(stem(x)),
+    "masks around a nested model": lambda x: masked_words(x),
     "twice nested": lambda x: twice_nested(x),
 }  # fmt: skip
 
@@ -213,6 +218,24 @@ def at_two_sizes(x):
     return inner(x)[:, ::2, ::2] + inner(x[:, ::2, ::2])
 
 
+def masked_words(x):
+    """Tokens with a mask, which Keras hands on to the model inside as another tensor."""
+    inputs = keras.Input((8, 24), name="tokens")
+    inner = keras.Model(inputs, layers.Dense(6, name="inside")(layers.Dense(7, name="between")(inputs)))
+    return ops.expand_dims(inner(layers.Masking()(rows(x))), 1) + mean_of_places(stem(x, 6))
+
+
+def test_initializers_with_a_number_per_weight_do_not_come_along(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(6, 3, bias_initializer=keras.initializers.Constant(np.arange(6.0).tolist()), name="conv")(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(layers.GlobalMaxPooling2D()(x)))
+    small = kprune.prune_model(model, 0.5)
+    small.save(tmp_path / "small.keras")
+    loaded = keras.saving.load_model(tmp_path / "small.keras")
+    np.testing.assert_array_equal(loaded.get_layer("conv").bias, small.get_layer("conv").bias)
+    assert model.get_layer("conv").get_config()["bias_initializer"]["class_name"] == "Constant"
+
+
 def test_a_model_for_any_size_costs_what_it_costs_at_that_size():
     model = build(ROWS["a model for any size, at two sizes"])
     cost = {layer.path: layer.flops for layer in kprune.model_cost(model).layers}
@@ -251,6 +274,25 @@ class Tokens(layers.Layer):
         batch, height, width, channels = ops.shape(x)
         tokens = self.mix(ops.reshape(x, (batch, -1, channels)))
         return ops.reshape(tokens, (batch, height, width, 6))
+
+
+class Standardized(layers.Conv2D):
+    """Its kernel has no mean and a spread of one, over what it reads: a filter that goes changes the others."""
+
+    def convolution_op(self, inputs, kernel):
+        spread = ops.std(kernel, axis=(0, 1, 2), keepdims=True) + 1e-5
+        return super().convolution_op(inputs, (kernel - ops.mean(kernel, axis=(0, 1, 2), keepdims=True)) / spread)
+
+
+class Configured(layers.Conv2D):
+    """Computes as its base class does."""
+
+    def __init__(self, *args, note=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.note = note
+
+    def get_config(self):
+        return {**super().get_config(), "note": self.note}
 
 
 class Spread(Tokens):
@@ -338,6 +380,7 @@ REASONS = {
         lambda y: y[..., 4:] - 2.0 * y[..., :4], output_shape=(8, 8, 4), name="twist"
     )(stem(x)),
     "no rule for Centred": lambda x: Centred()(stem(x)),
+    "no rule for Standardized": lambda x: Standardized(6, 3, padding="same")(stem(x)),
     "no rule for Spread": lambda x: Spread()(stem(x)),
     "Roll works along the channel axis": lambda x: ops.roll(stem(x), 3, axis=-1),
     "its mean works along the channel axis": lambda x: ops.mean(stem(x), axis=-1, keepdims=True),

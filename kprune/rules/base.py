@@ -120,6 +120,8 @@ class Rule:
 
 
 _rules: dict[type, Rule] = {}
+NOT_COMPUTING = {"compute_mask", "compute_output_shape", "compute_output_spec", "get_config", "from_config"}
+NOT_COMPUTING |= {"get_build_config", "build_from_config", "save_own_variables", "load_own_variables"}
 
 
 def register_rule(*operations: type) -> Callable[[type[Rule]], type[Rule]]:
@@ -153,12 +155,23 @@ def bare(*names: str) -> list[type]:
 
 
 def find_rule(operation) -> Rule:
-    """The rule of an operation: of its class, or of a base class of which it keeps `call` and `build`."""
+    """The rule of an operation: of its class, or of a base class that it computes as."""
     for cls in type(operation).__mro__:
         if cls in _rules:
-            same = all(getattr(type(operation), name, None) is getattr(cls, name, None) for name in ("call", "build"))
-            return _rules[cls] if same else NoRule()
+            return _rules[cls] if computes_as(type(operation), cls) else NoRule()
     return NoRule()
+
+
+@functools.cache
+def computes_as(derived: type, base: type) -> bool:
+    """Whether a class has every method of a base class, but for those that make, load and save it: one that overrides
+    `convolution_op` convolves with other weights.
+    """
+    between = derived.__mro__[: derived.__mro__.index(base)]
+    kinds = (property, classmethod, staticmethod)
+    own = {name for cls in between for name, value in vars(cls).items() if callable(value) or isinstance(value, kinds)}
+    own -= {name for name in own if name.startswith("__") and name != "__call__"} | NOT_COMPUTING
+    return not any(hasattr(base, name) for name in own)
 
 
 class NoRule(Rule):
