@@ -44,8 +44,9 @@ def application_layer(module: str, name: str) -> list[type]:
 
 
 def is_model(operation) -> bool:
-    """Whether the operation is itself a graph of operations (a nested model)."""
-    return isinstance(operation, (Functional, keras.Sequential))
+    """Whether the operation is itself a graph of operations (a nested model), and does nothing else in its `call`."""
+    kind = next((kind for kind in (Functional, keras.Sequential) if isinstance(operation, kind)), None)
+    return kind is not None and type(operation).call is kind.call
 
 
 def functional(model) -> Functional:
@@ -56,7 +57,7 @@ def functional(model) -> Functional:
     """
     if not isinstance(model, keras.Model):
         raise ModelError(f"The model is a {type(model).__name__}.", "A keras.Model.", "Load the model first.")
-    if isinstance(model, keras.Sequential):
+    if is_sequential(model):
         if getattr(model, "_functional", None) is None:
             raise ModelError(
                 f"The Sequential model '{model.name}' is not built.",
@@ -162,7 +163,7 @@ def is_layer(operation) -> bool:
 
 
 def is_sequential(model) -> bool:
-    return isinstance(model, keras.Sequential)
+    return isinstance(model, keras.Sequential) and is_model(model)
 
 
 def transparent(operation):
@@ -172,7 +173,7 @@ def transparent(operation):
 
 def copy_trainable(source, target):
     """Carries over the `trainable` flags of a layer and of those inside it, outermost first."""
-    if is_model(target) or time_distributed(target) is not None:
+    if isinstance(target, keras.Model) or time_distributed(target) is not None:
         if not source.trainable:
             target.trainable = False
         return

@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 
 from kprune import _keras
 from kprune._keras import Functional, Node
@@ -16,7 +17,7 @@ def graph_of(model) -> Functional:
     Raises:
       ModelError: there is none.
     """
-    subclassed = isinstance(model, keras.Model) and not _keras.is_model(model)
+    subclassed = isinstance(model, keras.Model) and not (_keras.is_model(model) or isinstance(model, Functional))
     opened = open_model(model) if subclassed else None
     return _keras.functional(model) if opened is None else opened
 
@@ -50,7 +51,7 @@ def open_layer(layer, inputs) -> Functional | None:
 
     Returns:
       The graph over the layers inside, or None: the layer has variables of its own, runs something else than Keras
-      operations, or does something else in training.
+      operations, computes with the weights of its layers, changes them, adds a loss, or does another thing in training.
     """
     own = (*layer._trainable_variables, *layer._non_trainable_variables, *layer._seed_generators)
     inside = list(layer._flatten_layers(include_self=False))
@@ -58,10 +59,7 @@ def open_layer(layer, inputs) -> Functional | None:
         return None
     calls = {id(one): len(one._inbound_nodes) for one in inside}
     try:
-        graphs = [
-            runnable(inputs, Functional(inputs, layer.call(cast_alike(layer, inputs), **phase)))
-            for phase in phases(layer)
-        ]
+        graphs = [runnable(inputs, called(layer, inputs, phase)) for phase in phases(layer)]
     except Exception:  # whatever a user's call() raises on symbolic tensors, it cannot be opened
         return None
     finally:
@@ -69,6 +67,46 @@ def open_layer(layer, inputs) -> Functional | None:
             del one._inbound_nodes[calls.get(id(one), 0) :]
     kinds = [[type(node.operation) for node in _keras.nodes(graph)] for graph in graphs]
     return graphs[0] if all(kind == kinds[0] for kind in kinds) else None
+
+
+def called(layer, inputs, phase: dict) -> Functional:
+    """The graph that a layer's `call` makes, which leaves the layer itself as it was.
+
+    Raises:
+      ValueError: the call does more than a graph can hold.
+    """
+    graph = Functional(inputs, stateless_call(layer, inputs, phase))
+    arrays = array_arguments(graph)
+    if arrays:  # were they made of the layer's weights, they would be others for other weights
+        moved = [
+            (v, keras.ops.convert_to_tensor(v) + 1) for v in layer.variables if keras.backend.is_float_dtype(v.dtype)
+        ]
+        again = array_arguments(Functional(inputs, stateless_call(layer, inputs, phase, moved)))
+        if not all(np.array_equal(one, other) for one, other in zip(arrays, again, strict=True)):
+            raise ValueError("the call computes with the weights of a layer")
+    return graph
+
+
+def stateless_call(layer, inputs, phase: dict, weights=()):
+    """What a layer's `call` gives for symbolic inputs.
+
+    Raises:
+      ValueError: it changes variables or adds a loss.
+    """
+    scope = keras.StatelessScope(state_mapping=weights, collect_losses=True)
+    given = len(scope.state_mapping)
+    with scope:
+        outputs = layer.call(cast_alike(layer, inputs), **phase)
+    if scope.losses or len(scope.state_mapping) > given:
+        raise ValueError("the call changes something")
+    return outputs
+
+
+def array_arguments(graph: Functional) -> list[np.ndarray]:
+    """The constant arrays that the operations of a graph take."""
+    given = [keras.tree.flatten((node.arguments.args, node.arguments.kwargs)) for node in _keras.nodes(graph)]
+    arrays = [x for values in given for x in values if hasattr(x, "shape") and not isinstance(x, keras.KerasTensor)]
+    return [_keras.to_numpy(x) for x in arrays]
 
 
 def runnable(inputs, graph: Functional) -> Functional:
@@ -138,7 +176,7 @@ def passes(node: Node) -> bool:
     if not getattr(layer, "_call_has_training_arg", False) or not isinstance(inputs, keras.KerasTensor):
         return False
     try:
-        return not layer.trainable_variables and layer.call(inputs, training=False) is inputs
+        return not layer.trainable_variables and stateless_call(layer, inputs, {"training": False}) is inputs
     except Exception:  # whatever a user's call() raises on symbolic tensors, nothing is known of it
         return False
 

@@ -36,10 +36,10 @@ def clone_inputs(function: Functional, like: list | None = None):
     return keras.tree.map_structure(clone, function._inputs_struct)
 
 
-def make_model(like, inputs, outputs):
-    """A functional model with the class (where it can be kept) and the name of `like`."""
-    cls = type(like) if isinstance(like, Functional) and functional_like_constructor(type(like)) else keras.Model
-    return cls(inputs, outputs, name=like.name)
+def make_model(like, inputs, outputs, same_class: bool):
+    """A functional model with the name of `like`; with its class, where that is asked for and can be kept."""
+    keeps = same_class and isinstance(like, Functional) and functional_like_constructor(type(like))
+    return (type(like) if keeps else keras.Model)(inputs, outputs, name=like.name)
 
 
 def make_sequential(like, inputs, layers: list):
@@ -71,7 +71,8 @@ def remade(operation: Operation):
 
 
 def first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """The first paragraph of a message, in one line."""
+    return " ".join(str(error).strip().split("\n\n")[0].split()) or type(error).__name__
 
 
 def clone_operation(operation: Operation, config: dict) -> Operation:

@@ -1,14 +1,18 @@
 """What a model costs under a decision: FLOPs (multiply-accumulates, batch 1), parameters, activation memory."""
 
+import logging
 import math
 from dataclasses import dataclass, field
 
+import keras
 import numpy as np
 
 from kprune.errors import ModelError
 from kprune.graph import Graph, trace
+from kprune.rules import NoRule, find_rule
 
 FLOAT_BYTES = 4
+logger = logging.getLogger("kprune")
 
 
 @dataclass(frozen=True)
@@ -241,12 +245,31 @@ def known(shapes) -> bool:
     return all(None not in shape[1:] for shape in shapes)
 
 
+def uncounted(graph: Graph) -> list[str]:
+    """The layers with kernels that kprune has no rule for: what they cost is not known. An embedding looks up only."""
+
+    def is_opaque(operation):
+        kernels = any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
+        return (
+            kernels and isinstance(find_rule(operation), NoRule) and not isinstance(operation, keras.layers.Embedding)
+        )
+
+    return list(dict.fromkeys(call.path for call in graph.calls if is_opaque(call.operation)))
+
+
 def require_known(cost: CostModel, kind: str):
     """Checks that a budget in FLOPs makes sense.
 
     Raises:
       ModelError: the input size is unknown, so that FLOPs cannot be counted.
     """
+    hidden = uncounted(cost.graph) if kind == "flops" else []
+    if hidden:
+        logger.warning(
+            "The FLOPs of %s are not counted and stay, for kprune cannot see inside. Expected: Layers with rules. To "
+            "mend: kprune.register_rule, or a layer whose call() uses Keras layers and operations only.",
+            ", ".join(f"'{path}'" for path in hidden),
+        )
     if kind == "flops" and math.isnan(cost.flops(cost.everything())):
         model = cost.graph.model
         unknown = next((c.path for c in cost.graph.calls if known(c.input_shapes) and not known(c.output_shapes)), None)

@@ -126,7 +126,8 @@ def layer_space(graph: Graph, bounds: Bounds, weight, least) -> LayerSpace:
     fewest = int(least[sets].sum())
     reason = graph.reason(weight)
     if reason is None and fewest == len(sets):
-        reason = "the limits leave it out" if not bounds.removable[sets].any() else "the limits ask for all its filters"
+        asked = "it has a single filter" if len(sets) == 1 else "the limits ask for all its filters"
+        reason = asked if bounds.removable[sets].any() else "the limits leave it out"
     tied = () if reason else tuple(tied_to(graph, weight))
     return LayerSpace(weight.path, len(sets), fewest, tied, reason)
 

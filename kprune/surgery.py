@@ -76,7 +76,7 @@ class Rebuilder:
         if _keras.is_sequential(like):
             return self.sequential(like, inputs)
         outputs = _keras.run(function, _keras.flatten(inputs), self.apply)
-        return _remaking.make_model(like, inputs, outputs)
+        return _remaking.make_model(like, inputs, outputs, same_class=function is like)  # else its own call is in it
 
     def apply(self, node, args: tuple, kwargs: dict):
         """One node of the new graph."""

@@ -255,6 +255,14 @@ def test_a_layer_that_hides_a_size_is_named():
         kprune.plan_pruning(model, 0.5)
 
 
+def test_flops_that_cannot_be_counted_are_told(caplog):
+    inputs = keras.Input((8, 8, 3))
+    x = conv(inputs, 6, "a")
+    x = layers.SpectralNormalization(layers.Conv2D(4, 3), name="hidden")(conv(x, 6, "b"))
+    kprune.plan_pruning(keras.Model(inputs, layers.GlobalMaxPooling2D()(x)), 0.2, criterion="l1")
+    assert "The FLOPs of 'hidden' are not counted" in caplog.text
+
+
 @pytest.mark.tensorflow
 def test_a_width_at_which_keras_misplaces_the_bias_is_told(caplog):
     keras.utils.set_random_seed(0)

@@ -107,6 +107,8 @@ ROWS = {
     "a layer that asks for the size of the batch": lambda x: Tokens(name="tokens")(stem(x)),
     "a layer that does nothing at inference": lambda x: SkipSometimes()(stem(x)),
     "a model for any size, at two sizes": lambda x: at_two_sizes(stem(x)),
+    "zeros like it": lambda x: ops.where(stem(x) > 0.1, conv(x, 8, "b"), ops.zeros_like(conv(x, 8, "c"))),
+    "a nested model that does more than its graph": lambda x: residual()(stem(x)),
     "a conv with more in its config": lambda x: Configured(6, 3, note="mine")(stem(x)),
     "masks around a nested model": lambda x: masked_words(x),
     "twice nested": lambda x: twice_nested(x),
@@ -218,6 +220,26 @@ def at_two_sizes(x):
     return inner(x)[:, ::2, ::2] + inner(x[:, ::2, ::2])
 
 
+def residual():
+    inside = [layers.Conv2D(6, 3, padding="same", name="a"), layers.Conv2D(8, 3, padding="same", name="b")]
+    return Residual([keras.Input((8, 8, 8)), *inside])
+
+
+def test_what_a_nested_model_does_besides_its_graph_is_kept():
+    model = build(ROWS["a nested model that does more than its graph"])
+    soft = kprune.prune_model(model, 0.4, criterion="l1", mode="soft")
+    model.set_weights([keras.ops.convert_to_numpy(w) for w in soft.weights])
+    np.testing.assert_allclose(run(model, IMAGES), run(soft, IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_looking_into_a_layer_leaves_its_weights_alone():
+    model = build(REASONS["no rule for Masked"])
+    before = model.get_weights()
+    kprune.search_space(model)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def masked_words(x):
     """Tokens with a mask, which Keras hands on to the model inside as another tensor."""
     inputs = keras.Input((8, 24), name="tokens")
@@ -293,6 +315,44 @@ class Configured(layers.Conv2D):
 
     def get_config(self):
         return {**super().get_config(), "note": self.note}
+
+
+class Masked(layers.Layer):
+    """Sets weights of its conv to zero at each call."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = layers.Conv2D(6, 3, padding="same", name="masked_conv")
+
+    def build(self, shape):
+        self.conv.build(shape)
+        super().build(shape)
+
+    def call(self, x):
+        self.conv.kernel.assign(self.conv.kernel * np.eye(3, dtype="float32")[..., None, None])
+        return self.conv(x)
+
+
+class Penalized(Masked):
+    """Adds a loss."""
+
+    def call(self, x):
+        self.add_loss(ops.mean(ops.square(x)))
+        return self.conv(x)
+
+
+class Transposed(Masked):
+    """Computes with the weights of its layer, not only with the layer."""
+
+    def call(self, x):
+        return ops.matmul(self.conv(x), ops.transpose(ops.mean(self.conv.kernel, axis=(0, 1))))
+
+
+class Residual(keras.Sequential):
+    """A model with a graph that does more than the graph."""
+
+    def call(self, x, training=None, mask=None):
+        return x + 0.5 * super().call(x, training=training)
 
 
 class Spread(Tokens):
@@ -381,6 +441,11 @@ REASONS = {
     )(stem(x)),
     "no rule for Centred": lambda x: Centred()(stem(x)),
     "no rule for Standardized": lambda x: Standardized(6, 3, padding="same")(stem(x)),
+    "no rule for Masked": lambda x: Masked()(stem(x)),
+    "no rule for Penalized": lambda x: Penalized()(stem(x)),
+    "no rule for Transposed": lambda x: Transposed()(stem(x)),
+    "it reshapes the batch too": lambda x: ops.reshape(ops.reshape(stem(x), (-1, 4, 8, 8)), (-1, 8, 8, 8)),
+    "activation of 'stem' mixes": lambda x: stem(x, activation=layers.PReLU(shared_axes=[1, 2])),
     "no rule for Spread": lambda x: Spread()(stem(x)),
     "Roll works along the channel axis": lambda x: ops.roll(stem(x), 3, axis=-1),
     "its mean works along the channel axis": lambda x: ops.mean(stem(x), axis=-1, keepdims=True),

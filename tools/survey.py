@@ -319,7 +319,7 @@ def examine(model):
         "prunable": len(graph.writers) - len(frozen),
         "writers": len(graph.writers),
         "sets": int(graph.prunable.sum()),
-        "least_flops": cost.flops(least) / max(cost.flops(everything), 1.0),
+        "least_flops": cost.flops(least) / cost.flops(everything) if cost.flops(everything) else 1.0,
         "least_params": cost.params(least) / cost.params(everything),
         "trace": trace_seconds,
         "reasons": Counter(r for r in frozen if not OUTPUT_REASONS.match(r)).most_common(),
@@ -399,6 +399,9 @@ def common_reasons(row):
 
 def markdown(rows):
     """The whole page."""
+    import keras
+
+    backends = " and ".join(sorted({row["backend"] for row in rows}))
     head = [
         "# Survey",
         "",
@@ -406,8 +409,9 @@ def markdown(rows):
         f"(multiply-accumulates), filters chosen by {FLAGS.criterion}. *Prunable* counts layers that make channels;",
         "*least* is the share of FLOPs and parameters that is left at most pruning; *difference* is the largest one",
         "between the masked and the smaller model (float32, relative to the largest output), *variation* how much the",
-        f"outputs of {IMAGES} images differ from each other (standard deviation, relative to the same). Seconds: two",
-        "cores, busy with other work too. The last layer of each model is its output and stays.",
+        f"outputs of {IMAGES} images differ from each other (standard deviation, relative to the same). Keras",
+        f"{keras.__version__} on {backends}; seconds on a machine that did other",
+        "work too. The last layer of each model is its output and stays. `keras2/` are `.h5` files that Keras 2 wrote.",
         "",
         "| model | prunable / all | channel sets | least FLOPs | least parameters | removed | difference "
         "| variation | trace / plan / apply (s) |",
@@ -425,13 +429,15 @@ def markdown(rows):
 
 
 def main(_):
+    import keras
+
     path = pathlib.Path(FLAGS.results)
     known = read_results(path)
     makers = [*applications(), *backbones(), *keras2_files()]
     chosen = [(name, make) for name, make in makers if any(fnmatch.fnmatchcase(name, p) for p in FLAGS.models)]
     for name, make in chosen:
         if name not in known:
-            known[name] = {"model": name, **attempt(make)}
+            known[name] = {"model": name, "backend": keras.backend.backend(), **attempt(make)}
             with path.open("a") as file:
                 file.write(json.dumps(known[name]) + "\n")
             print(line(known[name]), common_reasons(known[name]), flush=True)

@@ -54,7 +54,21 @@ class PassThrough(Rule):
     *bare(
         "Sin", "Cos", "Sinh", "Cosh", "Arctan", "Arcsinh", "Sign", "Floor", "Ceil", "Round", "Trunc", "SparseSigmoid"
     ),
-    *bare("Fabs", "Arcsin", "Arctanh", "Cbrt", "Exp2", "Erfc", "Tan", "Sinc", "NanToNum", "SaturateCast", "SparsePlus"),
+    *bare(
+        "ZerosLike",
+        "OnesLike",
+        "Fabs",
+        "Arcsin",
+        "Arctanh",
+        "Cbrt",
+        "Exp2",
+        "Erfc",
+        "Tan",
+        "Sinc",
+        "NanToNum",
+        "SaturateCast",
+        "SparsePlus",
+    ),
 )
 class Elementwise(Rule):
     """An activation: channels pass, constants are mapped."""

@@ -1,5 +1,7 @@
 """Operations that rearrange a tensor: each runs the same NumPy operation on the id array."""
 
+import math
+
 import keras
 import numpy as np
 
@@ -54,6 +56,8 @@ class Reshape(Rearrange):
         if None in shape[1:]:
             raise Barrier("it reshapes to an unknown size")
         full = expand(array, call.input_shapes[0])
+        if full.size != math.prod(shape[1:]):
+            raise Barrier("it reshapes the batch too")
         if getattr(call.operation, "data_format", None) == "channels_first":  # Flatten puts channels last first
             full = np.moveaxis(full, 1, -1)
         return compress(full.reshape(1, *shape[1:]))
