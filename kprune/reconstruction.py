@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from kprune import _keras
-from kprune.criteria.elimination import RIDGE, as_float, images_for, linear_readers, some_places
+from kprune.criteria.elimination import RIDGE, as_float, images_for, linear_readers, some_places, to_unit
 from kprune.execution import Step, walk
 from kprune.graph import Graph, trace
 from kprune.linear import LinearMap, Places
@@ -211,10 +211,12 @@ def least_squares(rows: np.ndarray, target: np.ndarray, start: np.ndarray) -> np
     """
     count, features = rows.shape[1:]
     rest = target - rows @ start
-    power = np.einsum("grf,grf->g", rows, rows, dtype=np.float64) / features
+    unit, rows, power = to_unit(rows)
+    rest /= np.float32(unit)
+    ridge = RIDGE * count * (power.mean(axis=-1) + np.finfo(np.float32).tiny)
     turned = np.swapaxes(rows, 1, 2)
     gram = (turned @ rows if features <= count else rows @ turned).astype(np.float64)
-    gram += (RIDGE * power + np.finfo(np.float32).tiny)[:, None, None] * np.eye(gram.shape[1])
+    gram += ridge[:, None, None] * np.eye(gram.shape[1])
     if features <= count:
         return start + np.linalg.solve(gram, (turned @ rest).astype(np.float64)).astype(np.float32)
     return start + turned @ np.linalg.solve(gram, rest.astype(np.float64)).astype(np.float32)

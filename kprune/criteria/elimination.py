@@ -131,12 +131,12 @@ def quadratics(graph: Graph, images: tuple[np.ndarray, ...], verbose=None) -> li
 
 @dataclass(frozen=True)
 class Seen:
-    """What one pass shows of one reader."""
+    """What one pass shows of one reader: per group, the unit of its features and their inverse covariance in it."""
 
     weight: SlicedWeight
     linear: LinearMap
     landing: Landing
-    inverses: list = field(repr=False)
+    inverses: list[tuple[float, np.ndarray]] = field(repr=False)
 
 
 class Observer:
@@ -174,12 +174,13 @@ class Observer:
         weight, layer = seen.weight, seen.weight.layer
         filters = weight.axes[weight.writes]
         scale = np.ones(len(filters)) if seen.landing.norm is None else scale_of(seen.landing.norm.operation)
-        scale = scale / np.sqrt(self.energy[seen.landing.total] + np.finfo(np.float32).tiny)
         kernel = weight.value() * spread(scale, len(weight.shape), weight.writes)
         matrices = seen.linear.matrix(layer, kernel.astype(np.float32))
         sets, columns = (seen.linear.matrix(layer, positions(weight, axis)) for axis in (weight.reads, weight.writes))
+        energy = self.energy[seen.landing.total]
         return [
-            Quadratic(h, w, s[:, 0], f[0]) for h, w, s, f in zip(seen.inverses, matrices, sets, columns, strict=True)
+            Quadratic(h, w * np.float32(in_units_of(energy, unit)), s[:, 0], f[0])
+            for (unit, h), w, s, f in zip(seen.inverses, matrices, sets, columns, strict=True)
         ]
 
 
@@ -188,16 +189,32 @@ def positions(weight: SlicedWeight, axis: int) -> np.ndarray:
     return np.broadcast_to(spread(weight.axes[axis], len(weight.shape), axis), weight.shape)
 
 
-def inverse(rows: np.ndarray) -> np.ndarray:
-    """The inverse of the covariance of the features, with the ridge; its diagonal where there are too many."""
-    rows = rows - rows.mean(axis=0)
-    power = np.einsum("rf,rf->f", rows, rows, dtype=np.float64) / len(rows)
-    ridge = RIDGE * power.mean() + np.finfo(np.float32).tiny
+def in_units_of(energy: float, unit: float) -> float:
+    """`unit / sqrt(energy)`, and large but finite where nothing comes out of what varies."""
+    return unit / np.sqrt(energy + float(np.finfo(np.float32).tiny) * unit**2)
+
+
+def to_unit(rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """The root mean square as a power of two, the values in it, and the mean square of each feature (the last axis).
+
+    In float32 the products of small values would vanish, and are slow before they do.
+    """
+    power = np.einsum("...rf,...rf->...f", rows, rows, dtype=np.float64) / rows.shape[-2]
+    square = power.mean()
+    unit = float(np.exp2(np.round(np.log2(square) / 2))) if square else 1.0
+    return unit, rows / np.float32(unit), power / unit**2
+
+
+def inverse(rows: np.ndarray) -> tuple[float, np.ndarray]:
+    """The unit of the features, and the inverse of their covariance in it, with the ridge; its diagonal where there
+    are too many."""
+    unit, rows, power = to_unit(rows - rows.mean(axis=0))
+    ridge = RIDGE * (power.mean() or 1.0)
     if rows.shape[1] > MOST_FEATURES:
-        return (1.0 / (power + ridge)).astype(np.float32)
+        return unit, (1.0 / (power + ridge)).astype(np.float32)
     covariance = (rows.T @ rows).astype(np.float64) / len(rows)
     covariance[np.diag_indices_from(covariance)] += ridge
-    return np.linalg.inv(covariance).astype(np.float32)
+    return unit, np.linalg.inv(covariance).astype(np.float32)
 
 
 def blind(weight: SlicedWeight) -> list[Quadratic]:

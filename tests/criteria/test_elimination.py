@@ -22,10 +22,10 @@ def example(sets, filters=3, seed=0):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(60, len(sets))) @ rng.normal(size=(len(sets), len(sets)))
     weights = rng.normal(size=(len(sets), filters))
-    h = inverse(rows.astype("float32"))
+    unit, h = inverse(rows.astype("float32"))
     return (
-        Quadratic(h, weights.astype("float32"), np.array(sets), np.arange(100, 100 + filters)),
-        np.linalg.inv(h),
+        Quadratic(h, weights.astype("float32") * unit, np.array(sets), np.arange(100, 100 + filters)),
+        np.linalg.inv(h) * unit**2,
         weights,
     )
 
@@ -77,7 +77,19 @@ def test_the_covariance_has_the_ridge_and_no_mean():
     rows = np.random.default_rng(0).normal(3.0, size=(500, 4)).astype("float32")
     expected = np.cov(rows.T, bias=True)
     expected += RIDGE * np.trace(expected) / 4 * np.eye(4)
-    np.testing.assert_allclose(np.linalg.inv(inverse(rows)), expected, rtol=1e-3, atol=1e-4)
+    unit, found = inverse(rows)
+    np.testing.assert_allclose(unit**2 * np.linalg.inv(found), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [2.0**-70, 2.0**50])
+def test_the_unit_of_the_images_does_not_matter(factor, images):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(6, 3, padding="same", use_bias=False)(inputs)
+    x = layers.Conv2D(5, 3, padding="same", use_bias=False)(layers.ReLU()(x))
+    model = keras.Model(inputs, layers.Dense(3, use_bias=False)(layers.GlobalAveragePooling2D()(x)))
+    expected, found = (quadratics(trace(model), (x,)) for x in (images, images * np.float32(factor)))
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_allclose(b.costs()[1], a.costs()[1], rtol=1e-4)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda f: f.__name__)
