@@ -1,6 +1,6 @@
 """Measures how the time and memory of planning grow with a network, and where pruning spends its time.
 
-  python tools/benchmark_scale.py --output=scaling.json --plot=docs/images/scaling.png
+  python tools/benchmark_scale.py --output=scaling.json --plot=docs/images/scaling.png --page=docs/scaling.md
   python tools/benchmark_scale.py --doublings=2 --criteria=l1 --models=            # a short look
   OPENBLAS_NUM_THREADS=1 python tools/benchmark_scale.py                           # beside other work
 
@@ -14,6 +14,7 @@ with the share of the time that each stage of `prune_model` takes.
 
 import contextlib
 import json
+import os
 import pathlib
 import time
 import tracemalloc
@@ -34,6 +35,7 @@ MODELS = flags.DEFINE_list("models", ["ResNet50", "DenseNet121", "InceptionResNe
 SIZE = flags.DEFINE_integer("size", 96, "Height and width of the input of those models.", lower_bound=32)
 OUTPUT = flags.DEFINE_string("output", None, "A JSON file to write; what it holds already is not measured again.")
 PLOT = flags.DEFINE_string("plot", None, "A picture to write.")
+PAGE = flags.DEFINE_string("page", None, "A Markdown page to write, with the picture.")
 
 TARGET, LAYERS, FILTERS, IMAGES = 0.5, 8, 32, 64
 STAGES = ("trace", "scores", "selection", "surgery", "rest")
@@ -194,6 +196,65 @@ def draw(results, path):
     style.save_figure(figure, path)
 
 
+def table(header, rows):
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows])
+
+
+def page(results, path):
+    """The Markdown of all that was measured."""
+    import keras
+
+    from kprune.timings import machine_facts
+
+    networks = [
+        [one["criterion"], one["doubled"], f"{first['width']} x {first['depth']} to {last['width']} x {last['depth']}"]
+        + [f"{first['weights']:,} to {last['weights']:,}", f"{first['seconds']:.2f} to {last['seconds']:.2f}"]
+        + [slope(one["seconds_exponent"]), f"{first['bytes'] / 1e6:.1f} to {last['bytes'] / 1e6:.1f}"]
+        + [slope(one["bytes_exponent"])]
+        for one in results["series"]
+        for first, last in [(one["points"][0], one["points"][-1])]
+    ]
+    whole = [
+        [one["model"], one["criterion"], f"{one['weights'] / 1e6:.1f} M", f"{one['seconds']:.1f}"]
+        + [f"{one['stages'][stage] / one['seconds']:.0%}" for stage in STAGES]
+        for one in results["stages"]
+    ]
+    picture = ["", f"![Seconds and memory over weights]({picture_from(path)})"] if PLOT.value else []
+    lines = [
+        "# How planning grows with the network",
+        "",
+        f"Written by `python tools/benchmark_scale.py --page={path}`, with Keras {keras.__version__} on "
+        f"{keras.backend.backend()}, {machine_facts().get('processor', '')}. Plain stacks of 3x3 convolutions with",
+        f"BatchNorm and random weights, asked to lose {TARGET:.0%} of their FLOPs; `reconstruction_error` sees {IMAGES}",
+        "images. A slope of 1 is linear in the number of weights. A series ends after its first plan that takes longer",
+        f"than {PATIENCE.value:.0f} s.",
+        *picture,
+        "",
+        table(
+            ["criterion", "doubled", "filters x layers", "weights", "seconds", "slope", "peak memory (MB)", "slope"],
+            networks,
+        ),
+        "",
+        "## Where the time goes",
+        "",
+        f"`prune_model(model, {TARGET})` on networks of keras.applications with random weights, inputs of {SIZE.value} x",
+        f"{SIZE.value}. Random filters are hardly similar, so `similarity` needs more rounds here than on trained ones.",
+        "What takes longer than a few seconds shows its progress.",
+        "",
+        table(["model", "criterion", "weights", "seconds", *STAGES], whole),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def slope(value):
+    return "" if value is None else f"{value:.2f}"
+
+
+def picture_from(path):
+    """Where the picture is, seen from the page."""
+    return pathlib.Path(os.path.relpath(PLOT.value, pathlib.Path(path).parent)).as_posix()
+
+
 def read(path):
     """What an earlier run measured."""
     if path is None or not pathlib.Path(path).exists():
@@ -201,11 +262,15 @@ def read(path):
     return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
 
 
-def write(results, path):
+def write(text, path):
     from kprune.files import write_by_rename
 
     if path is not None:
-        write_by_rename(path, lambda file: file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8"))
+        write_by_rename(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def keep(results):
+    write(json.dumps(results, indent=1) + "\n", OUTPUT.value)
 
 
 def measure_all(results):
@@ -215,13 +280,13 @@ def measure_all(results):
         for doubled, networks in series().items():
             if (criterion, doubled) not in known:
                 results["series"].append(measure_series(criterion, doubled, networks))
-                write(results, OUTPUT.value)
+                keep(results)
     known = {(one["model"], one["criterion"]) for one in results["stages"]}
     for name in MODELS.value:
         for criterion in CRITERIA.value:
             if criterion != "reconstruction_error" and (name, criterion) not in known:
                 results["stages"].append(stages(name, criterion))
-                write(results, OUTPUT.value)
+                keep(results)
 
 
 def main(_):
@@ -235,6 +300,8 @@ def main(_):
             )
     if PLOT.value:
         draw(results["series"], PLOT.value)
+    if PAGE.value:
+        write(page(results, PAGE.value), PAGE.value)
 
 
 if __name__ == "__main__":
