@@ -225,9 +225,9 @@ def page(results, path):
         "",
         f"Written by `python tools/benchmark_scale.py --page={path}`, with Keras {keras.__version__} on "
         f"{keras.backend.backend()}, {machine_facts().get('processor', '')}. Plain stacks of 3x3 convolutions with",
-        f"BatchNorm and random weights, asked to lose {TARGET:.0%} of their FLOPs; `reconstruction_error` sees {IMAGES}",
-        "images. A slope of 1 is linear in the number of weights. A series ends after its first plan that takes longer",
-        f"than {PATIENCE.value:.0f} s.",
+        f"BatchNorm and random weights, asked to lose {TARGET:.0%} of their FLOPs; `reconstruction_error` sees",
+        f"{IMAGES} images. A slope of 1 is linear in the number of weights. A series ends after its first plan that",
+        f"takes longer than {PATIENCE.value:.0f} s.",
         *picture,
         "",
         table(
@@ -237,9 +237,9 @@ def page(results, path):
         "",
         "## Where the time goes",
         "",
-        f"`prune_model(model, {TARGET})` on networks of keras.applications with random weights, inputs of {SIZE.value} x",
-        f"{SIZE.value}. Random filters are hardly similar, so `similarity` needs more rounds here than on trained ones.",
-        "What takes longer than a few seconds shows its progress.",
+        f"`prune_model(model, {TARGET})` on networks of keras.applications with random weights, on inputs of",
+        f"{SIZE.value}x{SIZE.value}. Random filters are hardly similar, so that `similarity` needs more rounds here",
+        "than on trained ones. What takes longer than a few seconds shows its progress.",
         "",
         table(["model", "criterion", "weights", "seconds", *STAGES], whole),
     ]
