@@ -13,9 +13,9 @@ import numpy as np
 
 from kprune.errors import OptionError
 from kprune.export._litert import open_tflite
-from kprune.export._runtime import check_threads
 from kprune.export._samples import Samples, gather_samples, random_samples
 from kprune.export._worker import Worker
+from kprune.options import check_whole
 from kprune.timings import Benchmark, Timing, machine_facts
 
 
@@ -52,8 +52,8 @@ def benchmark(
     if not models:
         raise OptionError("benchmark got no model.", "At least one.", "Pass paths or Keras models.")
     for name, value, least in (("warmup", warmup, 0), ("runs", runs, 1), ("batch_size", batch_size, 1)):
-        _check_count(name, value, least)
-    check_threads(threads)
+        check_whole(name, value, least)
+    check_whole("threads", threads, 1)
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         backend = keras.backend.backend()
@@ -101,7 +101,7 @@ def benchmark_tflite(*paths, threads: int = 1, warmup: int = 10, runs: int = 100
     if not paths:
         raise OptionError("benchmark_tflite got no file.", "At least one path.", "Pass the .tflite files to time.")
     for name, value, least in (("warmup", warmup, 0), ("runs", runs, 1)):
-        _check_count(name, value, least)
+        check_whole(name, value, least)
     models = [open_tflite(path, threads) for path in paths]
     for model in models:
         model.feed(random_samples(model.inputs, model.batch, seed))
@@ -146,11 +146,6 @@ def take_turns(stop_watches: list[Callable[[], float]], warmup: int, runs: int) 
     """Milliseconds `[runs, models]`: each round runs every model once, after `warmup` rounds that do not count."""
     times_ms = [[time_ms() for time_ms in stop_watches] for _ in range(warmup + runs)]
     return np.array(times_ms[warmup:])
-
-
-def _check_count(name: str, value, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise OptionError(f"{name} is {value!r}.", f"A whole number from {least}.", f"Pass {name}={least} or more.")
 
 
 def _on_disk(model, folder: pathlib.Path) -> tuple:

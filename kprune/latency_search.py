@@ -17,7 +17,7 @@ from kprune.export import export_tflite
 from kprune.files import write_by_rename
 from kprune.graph import trace
 from kprune.latency import Latency, as_table
-from kprune.options import is_number, is_whole
+from kprune.options import check_whole, is_number
 from kprune.plan import Plan, make_plan
 from kprune.search import Pruner
 from kprune.stopwatch import Stopwatch, time_repeatedly
@@ -144,8 +144,7 @@ def check_options(target_ms, measure, export, tolerance, repeats):
             raise OptionError(f"{name} is {value!r}.", "A function, or None.", f"Leave {name} out, or see its help.")
     if not is_number(tolerance) or not 0 < tolerance < 1:
         raise OptionError(f"tolerance is {tolerance!r}.", "A share, 0..1.", "Pass 0.02.")
-    if not is_whole(repeats, 1):
-        raise OptionError(f"repeats is {repeats!r}.", "A whole number of at least 1.", "Pass repeats=3.")
+    check_whole("repeats", repeats, 1, example=3)
 
 
 @dataclass(frozen=True)

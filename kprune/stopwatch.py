@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kprune.errors import ModelError, OptionError
-from kprune.export._runtime import check_threads, open_file
+from kprune.export._runtime import open_file
 from kprune.export._samples import random_samples
-from kprune.options import is_number, is_whole
+from kprune.options import check_whole, is_number
 
 WARMUP = 10
 MORE_REPEATS = 3  # times as many timings where the first ones lie on both sides of the target
@@ -39,9 +39,8 @@ class Stopwatch:
     runs: int = 100
 
     def __post_init__(self):
-        check_threads(self.threads)
-        if not is_whole(self.runs, 1):
-            raise OptionError(f"runs is {self.runs!r}.", "A whole number from 1.", "Pass runs=100.")
+        check_whole("threads", self.threads, 1)
+        check_whole("runs", self.runs, 1, example=100)
 
     def __call__(self, path) -> float:
         """The milliseconds of one run of a TFLite file, an ONNX file or a SavedModel.

@@ -309,6 +309,9 @@ WRONG = {
     "timing on no thread": Wrong(
         lambda at: kprune.benchmark_tflite(at.folder / "no.tflite", threads=0), OptionError, "threads is 0|no file"
     ),
+    "timing on a truth value of threads": Wrong(
+        lambda at: kprune.benchmark(at.folder / "no.tflite", threads=True), OptionError, "threads is True"
+    ),
     "timing of a text": Wrong(on_file(lambda at, path: kprune.benchmark(path)), KpruneError, "no model"),
     "timing of a dict": Wrong(lambda at: kprune.benchmark({"a": 1}), OptionError, "A dict was given"),
     "timing of nothing": Wrong(lambda at: kprune.benchmark(), OptionError, "no model"),

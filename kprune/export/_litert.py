@@ -6,8 +6,9 @@ import re
 import numpy as np
 
 from kprune.errors import ModelError, OptionError
-from kprune.export._runtime import SIGNATURE, Runtime, check_threads, quiet
+from kprune.export._runtime import SIGNATURE, Runtime, quiet
 from kprune.export._samples import InputSpec, Samples
+from kprune.options import check_whole
 
 
 class LiteModel(Runtime):
@@ -88,7 +89,7 @@ def open_tflite(path, threads: int = 1, signature: str | None = None) -> Runtime
       ModelError: the file is no TFLite model, or holds operations that the runtime does not know.
     """
     path = pathlib.Path(path)
-    check_threads(threads)
+    check_whole("threads", threads, 1)
     if not path.is_file():
         raise OptionError(f"There is no file {path}.", "A .tflite file.", "Check the path, or export the model first.")
     try:

@@ -9,6 +9,7 @@ import warnings
 
 from kprune.errors import ModelError, OptionError
 from kprune.export._samples import InputSpec, Samples, map_batches
+from kprune.options import check_whole
 
 SIGNATURE = "serving_default"
 
@@ -61,7 +62,7 @@ def open_file(path, threads: int = 1) -> Runtime:
       ModelError: it is none of these, it is broken, or its runtime is not installed.
     """
     path, kind = pathlib.Path(path), kind_of(path)
-    check_threads(threads)
+    check_whole("threads", threads, 1)
     if kind == "tflite":
         from kprune.export._litert import open_tflite
 
@@ -95,11 +96,6 @@ def kind_of(path) -> str:
         "A .tflite, .onnx or .keras file, or a folder with saved_model.pb.",
         "Export the model with kprune.export_tflite, export_onnx or export_saved_model.",
     )
-
-
-def check_threads(threads) -> None:
-    if not isinstance(threads, int) or threads < 1:
-        raise OptionError(f"threads is {threads!r}.", "A whole number from 1.", "Pass threads=1.")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from kprune import _keras
 from kprune.errors import ModelError, OptionError
 from kprune.export._runtime import SIGNATURE
 from kprune.export._samples import InputSpec, Samples, gather_samples, map_batches
+from kprune.options import is_whole
 
 RANDOM_SAMPLES = 16
 
@@ -203,7 +204,7 @@ def _batch_size(model, batch_size: int | None) -> int | None:
     own = model.inputs[0].shape[0]
     if batch_size is None:
         return own
-    if not isinstance(batch_size, int) or batch_size < 1 or own not in (None, batch_size):
+    if not is_whole(batch_size, 1) or own not in (None, batch_size):
         raise OptionError(
             f"batch_size is {batch_size!r}.",
             "A whole number from 1." if own is None else f"{own}, which {model.name} is fixed to.",

@@ -11,12 +11,12 @@ import numpy as np
 
 from kprune.errors import OptionError
 from kprune.export import export_onnx, export_tflite
-from kprune.export._runtime import check_threads, open_file
+from kprune.export._runtime import open_file
 from kprune.export._samples import random_samples
 from kprune.graph import Graph, trace
 from kprune.kinds import LayerKind, PricedCall, priced_calls
 from kprune.latency import Grid, Latency, LatencyTable
-from kprune.options import is_whole
+from kprune.options import check_whole
 from kprune.profiling import _onnx, _tflite
 from kprune.progress import Progress
 from kprune.stopwatch import Stopwatch, median_ms
@@ -99,9 +99,8 @@ def check_options(runtime, quantize, threads, sweeps):
         raise OptionError(
             f"quantize is {quantize!r} with runtime={runtime!r}.", "None, or 'int8' with 'litert'.", "Leave it out."
         )
-    check_threads(threads)
-    if not is_whole(sweeps, 1):
-        raise OptionError(f"sweeps is {sweeps!r}.", "A whole number of at least 1.", "Pass sweeps=4.")
+    check_whole("threads", threads, 1)
+    check_whole("sweeps", sweeps, 1, example=4)
 
 
 def knots(calls: Iterable[PricedCall]) -> list[tuple[LayerKind, tuple[int, ...], tuple[int, ...]]]:

@@ -10,7 +10,7 @@ import numpy as np
 from kprune.cost import Quantity
 from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight
-from kprune.options import check_share, is_whole
+from kprune.options import check_share, check_whole
 from kprune.selection.widths import check_rounding, next_width, rounded_widths
 
 
@@ -45,10 +45,7 @@ class Limits:
     round_to: int | str = 1
 
     def __post_init__(self):
-        if not is_whole(self.min_channels, 1):
-            raise OptionError(
-                f"min_channels is {self.min_channels!r}.", "A whole number of at least 1.", "Pass min_channels=8."
-            )
+        check_whole("min_channels", self.min_channels, 1, example=8)
         check_rounding(self.round_to)
         if self.max_rate is not None:
             check_share("max_rate", self.max_rate)
