@@ -3,6 +3,7 @@
   python tools/table5.py --output=results/table5 --only_files     # makes the files, which needs no idle machine
   python tools/table5.py --output=results/table5                  # times them; on an idle machine
   python tools/table5.py --output=results/table5 --table          # prints what is there as Markdown
+  python tools/table5.py --networks=resnet56 --tables=resnet56=litert.json    # one more plan, by measured steps
 
 The networks are VGG16, ResNet-56 and DenseNet-40 for CIFAR, ResNet-50 and MobileNetV2 for 224 pixels. Weights are
 random, except where --weights names trained ones: time depends on shapes, and these on the criterion. All files of a
@@ -33,11 +34,19 @@ flags.DEFINE_list("round_to", ["1"], "Pruned once for each of these: numbers or 
 flags.DEFINE_string("criterion", "similarity", "What chooses the filters.")
 flags.DEFINE_string("data", None, "Images for the criterion, .npy; only where all networks take images of this size.")
 flags.DEFINE_list("weights", [], "Trained weights, as NETWORK=FILE.npz, for ResNets of build_resnet.")
+flags.DEFINE_list(
+    "tables", [], "Latency tables of tools/profile_layers.py, as NETWORK=FILE.json: one more variant, planned by each."
+)
 flags.DEFINE_integer("warmup", 10, "Runs of each file before the first timed one.", lower_bound=1)
 flags.DEFINE_integer("runs", 60, "Timed runs of each file.", lower_bound=5)
 flags.DEFINE_float("max_seconds", None, "Begin no row after so many seconds; the next run goes on.")
 flags.DEFINE_bool("only_files", False, "Make the files, and time nothing.")
 flags.DEFINE_bool("table", False, "Only print a table of what is there.")
+
+
+def files_of(entries: list[str]) -> dict[str, str]:
+    """The file of each network."""
+    return dict(entry.split("=", 1) for entry in entries)
 
 
 def build(network: str):
@@ -48,7 +57,7 @@ def build(network: str):
     from cifar_resnet import load_npz
 
     keras.utils.set_random_seed(0)
-    trained = dict(entry.split("=", 1) for entry in FLAGS.weights)
+    trained = files_of(FLAGS.weights)
     if network in ("resnet50", "mobilenet_v2_224"):
         name = {"resnet50": "ResNet50", "mobilenet_v2_224": "MobileNetV2"}[network]
         return getattr(keras.applications, name)(weights=None, input_shape=(224, 224, 3))
@@ -84,17 +93,21 @@ def uniformly_narrower(network: str, model, flops: float):
     return min(found, key=lambda entry: entry[:2])[-1]
 
 
+def chosen_by() -> dict:
+    """What chooses the filters, as options of `plan_pruning`."""
+    data = None if FLAGS.data is None else _cli.load_arrays(FLAGS.data)
+    return {"criterion": FLAGS.criterion, "data": data}
+
+
 def pruned_variants(model) -> dict:
     """The plan for each --round_to, by the name of the variant; one that forbids the target is left out."""
     import kprune
 
-    data = None if FLAGS.data is None else _cli.load_arrays(FLAGS.data)
     plans = {}
     for step in FLAGS.round_to:
         limits = kprune.Limits(round_to=int(step) if step.isdigit() else step)
-        options = {"criterion": FLAGS.criterion, "data": data, "limits": limits}
         try:
-            plan = kprune.plan_pruning(model, FLAGS.target_flops, **options)
+            plan = kprune.plan_pruning(model, FLAGS.target_flops, limits=limits, **chosen_by())
         except kprune.TargetError as error:
             print(f"{model.name}, round_to={step} is left out: {error}", flush=True)
             continue
@@ -104,13 +117,36 @@ def pruned_variants(model) -> dict:
     return plans
 
 
+def plan_by_table(model, table, target: float, **options):
+    """The plan that removes the least of the milliseconds by a table among those that remove a share of the FLOPs."""
+    import kprune
+
+    low, high, found = 0.0, 1.0, None
+    for _ in range(8):
+        share = (low + high) / 2
+        try:
+            plan = kprune.plan_pruning(model, target_latency=share, latency=table, **options)
+        except kprune.TargetError:
+            high = share
+            continue
+        if plan.flops[1] <= (1 - target) * plan.flops[0]:
+            found, high = plan, share
+        else:
+            low = share
+    if found is None:
+        raise flags.Error(f"no plan by the table lets {model.name} lose {target:.0%} of its FLOPs")
+    return found
+
+
 def make_networks(network: str, folder: pathlib.Path) -> None:
     """Writes all variants of a network as Keras files, and variants.json with what each costs."""
     import kprune
 
     folder.mkdir(parents=True, exist_ok=True)
     model = build(network)
-    plans = pruned_variants(model)
+    plans, tables = pruned_variants(model), files_of(FLAGS.tables)
+    if network in tables:
+        plans["pruned, by the table"] = plan_by_table(model, tables[network], FLAGS.target_flops, **chosen_by())
     models = {"full": model} | {name: kprune.apply_plan(model, plan) for name, plan in plans.items()}
     flops = next(iter(plans.values())).flops[1]
     models["uniformly narrower"] = uniformly_narrower(network, model, flops)
@@ -198,17 +234,20 @@ def check_flags() -> None:
             raise flags.Error(f"--{name} has {', '.join(unknown)}; known are {', '.join(known)}")
     if not all(text.isdigit() and int(text) for text in FLAGS.threads):
         raise flags.Error(f"--threads is {','.join(FLAGS.threads)}; expected whole numbers from 1")
-    for entry in FLAGS.weights:
-        network, _, path = entry.partition("=")
-        if network not in NETWORKS or not pathlib.Path(path).is_file():
-            raise flags.Error(f"--weights has {entry}; expected NETWORK=FILE.npz")
+    for name in ("weights", "tables"):
+        for entry in FLAGS[name].value:
+            network, _, path = entry.partition("=")
+            if network not in NETWORKS or not pathlib.Path(path).is_file():
+                raise flags.Error(f"--{name} has {entry}; expected NETWORK=FILE")
 
 
 def keys_of(network: str) -> list[dict]:
     """What each row of a network depends on."""
-    trained = dict(entry.split("=", 1) for entry in FLAGS.weights)
+    trained, tables = files_of(FLAGS.weights), files_of(FLAGS.tables)
     made = {"criterion": FLAGS.criterion, "target": FLAGS.target_flops, "round_to": FLAGS.round_to}
     made["weights"] = pathlib.Path(trained[network]).stem if network in trained else None
+    if network in tables:
+        made["table"] = pathlib.Path(tables[network]).stem
     return [
         {"network": network, "runtime": runtime, "threads": int(threads), **made}
         for runtime in FLAGS.runtimes
@@ -218,6 +257,7 @@ def keys_of(network: str) -> list[dict]:
 
 def folder_of(key: dict) -> pathlib.Path:
     made = [key[name] for name in ("network", "criterion", "target")] + [key["weights"] or "random", *key["round_to"]]
+    made += [key["table"]] if "table" in key else []
     return pathlib.Path(FLAGS.output) / "_".join(map(str, made))
 
 

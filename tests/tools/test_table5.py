@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from test_graph import build, residual
+from test_latency import make_table, network
 
 import kprune
 
@@ -34,7 +35,13 @@ def test_rows_that_are_there_are_shown_and_not_timed_again(run_script, tmp_path,
 
 
 @pytest.mark.parametrize(
-    "flag, word", [("--networks=vgg", "vgg"), ("--threads=1,0", "threads"), ("--weights=resnet56=none.npz", "none.npz")]
+    "flag, word",
+    [
+        ("--networks=vgg", "vgg"),
+        ("--threads=1,0", "threads"),
+        ("--weights=resnet56=none.npz", "none.npz"),
+        ("--tables=resnet56=none.json", "none.json"),
+    ],
 )
 def test_wrong_flags_are_one_line(run_script, tmp_path, capsys, flag, word):
     with pytest.raises(SystemExit) as ended:
@@ -54,3 +61,10 @@ def test_the_uniformly_narrower_network_has_one_rate_and_the_flops(run_script, s
     widths = [[c.channels for c in kprune.model_cost(m).layers if c.channels] for m in (model, narrower)]
     kept = np.array(widths[1][:-1]) / np.array(widths[0][:-1])  # the last layer is the output
     assert np.ptp(kept) <= 1 / min(widths[0][:-1]) + 1e-9
+
+
+def test_a_plan_by_a_table_meets_the_flops_at_widths_without_waste(run_script):
+    model = network()
+    plan = run_script("table5", run_name="table5")["plan_by_table"](model, make_table(model), 0.4)
+    assert 0.3 * plan.flops[0] < plan.flops[1] <= 0.6 * plan.flops[0]
+    assert {len(entry.keep) % 8 for entry in plan.layers if entry.path in ("stem", "middle", "end")} == {0}
