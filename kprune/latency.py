@@ -2,16 +2,18 @@
 
 import dataclasses
 import json
+import logging
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune.cost import Quantity
+from kprune.cost import CostModel, Quantity
 from kprune.errors import ModelError, OptionError
 from kprune.files import write_by_rename
 from kprune.graph import Graph, trace
 from kprune.kinds import LayerKind, PricedCall, priced_calls
 
+logger = logging.getLogger("kprune")
 SCHEMA = 1
 TOLERANCE = 0.01  # by so much a width may cost more than a mixture of others and still be worth having
 
@@ -186,6 +188,13 @@ class Latency(Quantity):
                 "A network of convolutions or dense layers with inputs of a fixed size.",
                 "Give target_flops or target_params.",
             )
+        free = unpriced(graph, self.calls)
+        if free:
+            logger.warning(
+                "No time is known for %s, which count as nothing. Expected: Layers that kprune.kinds.describe knows. "
+                "To mend: let a stop-watch decide (kprune.prune_to_latency), or give target_flops.",
+                ", ".join(f"'{path}'" for path in free),
+            )
 
     def layers(self, keep: np.ndarray) -> np.ndarray:
         """Milliseconds of each priced call."""
@@ -219,6 +228,12 @@ class Latency(Quantity):
         widths = np.zeros(len(sets) + 1, dtype=bool)
         widths[counts[1:]] = on_the_way(ms[1:])
         return widths
+
+
+def unpriced(graph: Graph, calls: list[PricedCall]) -> list[str]:
+    """The layers that have FLOPs but no kind, such as grouped and transposed convs."""
+    priced = {call.path for call in calls}
+    return [entry.path for entry in CostModel(graph).cost().layers if entry.flops > 0 and entry.path not in priced]
 
 
 def grid_of(table: LatencyTable, call: PricedCall) -> Grid:

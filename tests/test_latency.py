@@ -84,6 +84,17 @@ def test_a_prediction_is_the_sum_over_the_layers(model, table):
         assert 1 - predicted / by_hand(16, 32) >= 0.4 and plan.target == {"latency": 0.4}
 
 
+def test_layers_whose_time_is_not_known_are_named(model, caplog):
+    inputs = keras.Input((8, 8, 3))
+    grouped = layers.Conv2D(8, 3, groups=4, name="grouped")(conv(inputs, 16, "stem"))
+    up = layers.Conv2DTranspose(4, 3, name="up")(grouped)
+    other = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(up)))
+    make_table(model).predict(model)
+    assert not caplog.text
+    make_table(other).predict(other)
+    assert "No time is known for 'grouped', 'up', which count as nothing" in caplog.text
+
+
 def test_between_knots_a_grid_is_bilinear_and_below_them_constant():
     kind = LayerKind("conv", (8, 8), (1, 1), (1, 1), (1, 1), "same")
     grid = Grid(kind, (4, 8), (2, 10), np.array([[1.0, 2.0], [3.0, 6.0]]))
