@@ -30,7 +30,7 @@ def open_model(model) -> Functional | None:
         return None
     if isinstance(shapes, dict) and len(shapes) == 1:
         (shapes,) = shapes.values()
-    return open_layer(model, symbolic(shapes))
+    return open_layer(model, (symbolic(shapes),), {})
 
 
 def symbolic(shapes):
@@ -42,12 +42,12 @@ def symbolic(shapes):
     return [symbolic(value) for value in shapes]
 
 
-def open_layer(layer, inputs) -> Functional | None:
+def open_layer(layer, args: tuple, kwargs: dict) -> Functional | None:
     """The graph inside a layer whose `call` uses only Keras layers and operations.
 
     Args:
       layer: a layer or model made of others.
-      inputs: a `keras.Input`, or a structure of them.
+      args, kwargs: what it is called with, a `keras.Input` in the place of each tensor.
 
     Returns:
       The graph over the layers inside, or None: the layer has variables of its own, runs something else than Keras
@@ -59,7 +59,7 @@ def open_layer(layer, inputs) -> Functional | None:
         return None
     calls = {id(one): len(one._inbound_nodes) for one in inside}
     try:
-        graphs = [runnable(inputs, called(layer, inputs, phase)) for phase in phases(layer)]
+        graphs = [runnable(called(layer, args, kwargs | phase)) for phase in phases(layer, kwargs)]
     except Exception:  # whatever a user's call() raises on symbolic tensors, it cannot be opened
         return None
     finally:
@@ -69,25 +69,39 @@ def open_layer(layer, inputs) -> Functional | None:
     return graphs[0] if all(kind == kinds[0] for kind in kinds) else None
 
 
-def called(layer, inputs, phase: dict) -> Functional:
+def called(layer, args: tuple, kwargs: dict) -> Functional:
     """The graph that a layer's `call` makes, which leaves the layer itself as it was.
 
     Raises:
       ValueError: the call does more than a graph can hold.
     """
-    graph = Functional(inputs, stateless_call(layer, inputs, phase))
+    inputs = handed_over(args, kwargs)
+    graph = Functional(inputs, stateless_call(layer, args, kwargs))
     arrays = array_arguments(graph)
     if arrays:  # were they made of the layer's weights, they would be others for other weights
         moved = [
             (v, keras.ops.convert_to_tensor(v) + 1) for v in layer.variables if keras.backend.is_float_dtype(v.dtype)
         ]
-        again = array_arguments(Functional(inputs, stateless_call(layer, inputs, phase, moved)))
+        again = array_arguments(Functional(inputs, stateless_call(layer, args, kwargs, moved)))
         if not all(np.array_equal(one, other) for one, other in zip(arrays, again, strict=True)):
             raise ValueError("the call computes with the weights of a layer")
     return graph
 
 
-def stateless_call(layer, inputs, phase: dict, weights=()):
+def handed_over(args: tuple, kwargs: dict):
+    """What a model in the place of a layer takes: the layer's argument if it has only one, else the list of all tensors
+    among its arguments.
+    """
+    tensors = tensors_in((args, kwargs))
+    lone = len(args) == 1 and len(tensors_in(args)) == len(tensors) == len(_keras.flatten(args))
+    return args[0] if lone else tensors
+
+
+def tensors_in(arguments) -> list[keras.KerasTensor]:
+    return [x for x in _keras.flatten(arguments) if isinstance(x, keras.KerasTensor)]
+
+
+def stateless_call(layer, args: tuple, kwargs: dict, weights=()):
     """What a layer's `call` gives for symbolic inputs.
 
     Raises:
@@ -96,7 +110,7 @@ def stateless_call(layer, inputs, phase: dict, weights=()):
     scope = keras.StatelessScope(state_mapping=weights, collect_losses=True)
     given = len(scope.state_mapping)
     with scope:
-        outputs = layer.call(cast_alike(layer, inputs), **phase)
+        outputs = layer.call(*cast_alike(layer, args), **cast_alike(layer, kwargs))
     if scope.losses or len(scope.state_mapping) > given:
         raise ValueError("the call changes something")
     return outputs
@@ -109,7 +123,7 @@ def array_arguments(graph: Functional) -> list[np.ndarray]:
     return [_keras.to_numpy(x) for x in arrays]
 
 
-def runnable(inputs, graph: Functional) -> Functional:
+def runnable(graph: Functional) -> Functional:
     """The same graph over the same inputs, so that it runs on data.
 
     A `call` that asks for the batch size, `keras.ops.shape(x)[0]`, gets None from a symbolic tensor, and a reshape to
@@ -130,7 +144,7 @@ def runnable(inputs, graph: Functional) -> Functional:
         return bare and any(isinstance(v, (tuple, list)) and None in v for v in vars(node.operation).values())
 
     if any(map(wants_unknown, _keras.nodes(graph))):
-        graph = Functional(inputs, _keras.run(graph, graph.inputs, apply))
+        graph = Functional(graph._inputs_struct, _keras.run(graph, graph.inputs, apply))
         if any(map(wants_unknown, _keras.nodes(graph))):
             raise ValueError("an operation was given an unknown size")
     return graph
@@ -144,15 +158,17 @@ def with_batch_left_open(newshape: tuple, shape: tuple) -> tuple:
     return (-1, *(size if n == -1 else n for n in newshape[1:]))
 
 
-def phases(layer) -> list[dict]:
+def phases(layer, kwargs: dict) -> list[dict]:
     """The keyword arguments of a plain call, and those of one in training if it makes a difference to ask for it."""
-    return [{}, {"training": True}] if layer._call_has_training_arg else [{}]
+    return [{}, {"training": True}] if layer._call_has_training_arg and kwargs.get("training") is None else [{}]
 
 
 def cast_alike(layer, inputs):
     """What Keras does to the inputs of a layer before `call`: floats to its compute dtype."""
 
     def cast(x):
+        if not isinstance(x, keras.KerasTensor):
+            return x
         floating = keras.backend.is_float_dtype(x.dtype)
         differs = layer.autocast and floating and x.dtype != layer.compute_dtype
         return keras.ops.cast(x, layer.compute_dtype) if differs else x
@@ -160,25 +176,42 @@ def cast_alike(layer, inputs):
     return keras.tree.map_structure(cast, inputs)
 
 
-def inputs_like(node: Node):
-    """New `keras.Input`s in the structure of a node's first argument, or None if it has tensors elsewhere."""
-    args = node.arguments.args
-    if len(args) != 1 or any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(node.arguments.kwargs)):
+def arguments_like(node: Node) -> tuple[tuple, dict] | None:
+    """The arguments of a node with a new `keras.Input` in the place of each tensor, or None where a mask or an array is
+    among them.
+    """
+    args, kwargs = node.arguments.args, node.arguments.kwargs
+    given, shapes = _keras.flatten((args, kwargs)), iter(node.inputs)
+    arrays = any(hasattr(x, "shape") and not isinstance(x, keras.KerasTensor) for x in given)
+    if arrays or tensors_in(kwargs.get("mask")):
         return None
-    if not all(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(args[0])):
-        return None
-    return keras.tree.map_structure(lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype), args[0])
+
+    def like(x):
+        if not isinstance(x, keras.KerasTensor):
+            return x
+        return keras.Input(batch_shape=next(shapes).shape, dtype=x.dtype)
+
+    args, kwargs = keras.tree.pack_sequence_as((args, kwargs), [like(x) for x in given])
+    return args, {name: value for name, value in kwargs.items() if name != "mask"}
+
+
+def signature(arguments) -> str:
+    """What else than tensors is among the arguments of a node, and where."""
+    both = arguments.args, {name: value for name, value in arguments.kwargs.items() if value is not None}
+    return repr(keras.tree.map_structure(lambda x: "tensor" if isinstance(x, keras.KerasTensor) else repr(x), both))
 
 
 def passes(node: Node) -> bool:
     """Whether a layer gives back the very tensor that it is given when it is not training, as stochastic depth does."""
-    layer, inputs = node.operation, inputs_like(node)
-    if not getattr(layer, "_call_has_training_arg", False) or not isinstance(inputs, keras.KerasTensor):
+    layer, arguments = node.operation, arguments_like(node)
+    if not getattr(layer, "_call_has_training_arg", False) or arguments is None:
         return False
+    (args, kwargs), tensors = arguments, tensors_in(arguments)
     try:
-        return not layer.trainable_variables and stateless_call(layer, inputs, {"training": False}) is inputs
+        outputs = stateless_call(layer, args, kwargs | {"training": False})
     except Exception:  # whatever a user's call() raises on symbolic tensors, nothing is known of it
         return False
+    return not layer.trainable_variables and len(tensors) == 1 and outputs is tensors[0]
 
 
 def sizes_inside(function: Functional, given: list) -> dict[int, keras.KerasTensor]:

@@ -145,6 +145,7 @@ class Tracer:
         self.barriers: dict[str, str] = {}
         self.resized: dict[int, Call] = {}
         self.inside: dict[int, object] = {}
+        self.signatures: dict[int, set[str]] = defaultdict(set)
         self.entries: dict[int, list[Tensor]] = {}
         self.moments = 1.0
 
@@ -153,12 +154,13 @@ class Tracer:
         known = {id(symbol): tensor for symbol, tensor in zip(function.inputs, tensors, strict=True)}
         sized = {} if given is None else _opening.sizes_inside(function, given)
         for node in _keras.nodes(function):
+            self.signatures[id(node.operation)].add(_opening.signature(node.arguments))
+        for node in _keras.nodes(function):
             if any(id(x) not in known for x in node.inputs):
                 continue
             inputs, outputs = ([sized.get(id(x), x) for x in side] for side in (node.inputs, node.outputs))
-            outputs = self.step(
-                node._replace(inputs=inputs, outputs=outputs), [known[id(x)] for x in node.inputs], scope
-            )
+            here = node._replace(inputs=inputs, outputs=outputs)
+            outputs = self.step(here, [known[id(x)] for x in node.inputs], scope)
             known.update((id(x), tensor) for x, tensor in zip(node.outputs, outputs, strict=True))
         return [known[id(x)] for x in function.outputs]
 
@@ -196,8 +198,8 @@ class Tracer:
             if _keras.is_model(operation):
                 self.inside[id(operation)] = _keras.functional(operation)
             elif _keras.is_layer(operation) and isinstance(find_rule(_keras.transparent(operation)), NoRule):
-                inputs = _opening.inputs_like(node)
-                opened = None if inputs is None else _opening.open_layer(operation, inputs)
+                arguments = _opening.arguments_like(node) if len(self.signatures[id(operation)]) == 1 else None
+                opened = None if arguments is None else _opening.open_layer(operation, *arguments)
                 self.inside[id(operation)] = opened
         return self.inside.get(id(operation))
 

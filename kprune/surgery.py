@@ -8,7 +8,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from kprune import _keras, _remaking
+from kprune import _keras, _opening, _remaking
 from kprune.channels import Barrier
 from kprune.graph import Graph, SlicedWeight, calls_by_operation
 from kprune.masking import weight_mask, wrap
@@ -81,6 +81,8 @@ class Rebuilder:
     def apply(self, node, args: tuple, kwargs: dict):
         """One node of the new graph."""
         operation = self.operation(node.operation, _keras.flatten((args, kwargs)))
+        if self.is_opened(node.operation) and not _keras.is_model(node.operation):
+            return operation(_opening.handed_over(args, kwargs))
         call = self.call_of.get(id(node.arguments))
         if call is not None:
             args, kwargs = unless_stopped(

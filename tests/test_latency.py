@@ -11,8 +11,9 @@ from test_graph import conv
 import kprune
 from kprune.cost import CostModel
 from kprune.graph import trace
+from kprune.grid import Grid
 from kprune.kinds import LayerKind, priced_calls
-from kprune.latency import Grid, Latency, LatencyTable, on_the_way, slope
+from kprune.latency import Latency, LatencyTable, on_the_way, slope
 
 layers = keras.layers
 

@@ -104,6 +104,14 @@ ROWS = {
     "time distributed layers": lambda x: over_time(over_time_input(x), 6),
     "time distributed model": lambda x: over_time(layers.TimeDistributed(small_model())(over_time_input(x)), 5),
     "a layer made of others": lambda x: Block(6, name="block")(stem(x)),
+    "a layer of two tensors": lambda x: Decoder(6, name="decoder")(layers.MaxPooling2D()(stem(x)), conv(x, 5, "skip")),
+    "a layer of two tensors, one by its name": lambda x: Decoder(6, name="decoder")(
+        layers.MaxPooling2D()(stem(x)), skip=conv(x, 5, "skip"), scale=-2.0
+    ),
+    "a layer of a list and a number": lambda x: ListDecoder(6, name="decoder")(
+        [layers.MaxPooling2D()(stem(x)), conv(x, 5, "skip")], scale=-2.0
+    ),
+    "a layer called twice with one number": lambda x: twice(Decoder(6, name="decoder"), stem(x, 6), (-2.0, -2.0)),
     "a layer that asks for the size of the batch": lambda x: Tokens(name="tokens")(stem(x)),
     "a layer that does nothing at inference": lambda x: SkipSometimes()(stem(x)),
     "a model for any size, at two sizes": lambda x: at_two_sizes(stem(x)),
@@ -185,6 +193,45 @@ def twice_nested(x):
     outer_input = keras.Input(x.shape[1:])
     outer = keras.Model(outer_input, conv(inner(outer_input), 5, "outer_conv"), name="outer")
     return outer(x)
+
+
+@keras.saving.register_keras_serializable("kprune_tests")
+class Decoder(layers.Layer):
+    """What a U-Net does with a tensor and the skip connection beside it."""
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.up = layers.UpSampling2D()
+        self.first = layers.Conv2D(filters, 3, padding="same")
+        self.last = layers.Conv2D(filters, 3, padding="same", activation="relu")
+
+    def build(self, x_shape, skip_shape):
+        self.first.build((*skip_shape[:-1], x_shape[-1] + skip_shape[-1]))
+        self.last.build((*skip_shape[:-1], self.filters))
+        self.built = True
+
+    def call(self, x, skip, scale=1.0):
+        return self.last(ops.relu(scale * self.first(ops.concatenate([self.up(x), skip], -1))))
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters}
+
+
+@keras.saving.register_keras_serializable("kprune_tests")
+class ListDecoder(Decoder):
+    def build(self, shapes):
+        super().build(*shapes)
+
+    def call(self, tensors, scale):
+        return super().call(*tensors, scale)
+
+
+def twice(decoder, x, scales):
+    """The same decoder after itself."""
+    for scale in scales:
+        x = decoder(layers.MaxPooling2D()(x), x, scale=scale)
+    return x
 
 
 @keras.saving.register_keras_serializable("kprune_tests")
@@ -439,6 +486,7 @@ REASONS = {
     "no rule for Lambda": lambda x: layers.Lambda(
         lambda y: y[..., 4:] - 2.0 * y[..., :4], output_shape=(8, 8, 4), name="twist"
     )(stem(x)),
+    "no rule for Decoder": lambda x: twice(Decoder(6, name="decoder"), stem(x, 6), (-2.0, 1.0)),
     "no rule for Centred": lambda x: Centred()(stem(x)),
     "no rule for Standardized": lambda x: Standardized(6, 3, padding="same")(stem(x)),
     "no rule for Masked": lambda x: Masked()(stem(x)),

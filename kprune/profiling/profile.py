@@ -14,8 +14,9 @@ from kprune.export import export_onnx, export_tflite
 from kprune.export._runtime import open_file
 from kprune.export._samples import random_samples
 from kprune.graph import Graph, trace
+from kprune.grid import Grid
 from kprune.kinds import LayerKind, PricedCall, priced_calls
-from kprune.latency import Grid, Latency, LatencyTable
+from kprune.latency import Latency, LatencyTable
 from kprune.options import check_whole
 from kprune.profiling import _onnx, _tflite
 from kprune.progress import Progress
