@@ -3,6 +3,7 @@
 import math
 
 import keras
+from random_layers import Mixer
 
 LAYERS = keras.layers
 
@@ -21,6 +22,9 @@ def layer_flops(layer, given, made):
         return sum(math.prod(kernel.shape) for kernel in kernels) * places(made, layer)
     if isinstance(layer, LAYERS.Conv1DTranspose | LAYERS.Conv2DTranspose | LAYERS.Conv3DTranspose):
         return math.prod(layer.kernel.shape) * places(given, layer)
+    if isinstance(layer, Mixer):
+        convs = (layer.first, layer.beside, layer.last)
+        return sum(math.prod(conv.kernel.shape) for conv in convs) * places(made, layer)
     convs = (LAYERS.Conv1D, LAYERS.Conv2D, LAYERS.Conv3D, LAYERS.DepthwiseConv1D, LAYERS.DepthwiseConv2D)
     if isinstance(layer, (*convs, LAYERS.Dense)):
         return math.prod(layer.kernel.shape) * places(made, layer)

@@ -10,10 +10,13 @@ import tempfile
 import keras
 import numpy as np
 
+FOLDER = str(pathlib.Path(__file__).resolve().parent)
 SERVER = """
 import sys
 import keras
 import numpy as np
+sys.path.insert(0, sys.argv[1])
+import random_layers  # the user's own
 
 for folder in map(str.strip, sys.stdin):
     model = keras.saving.load_model(folder + "/model.keras", compile=False)
@@ -29,7 +32,8 @@ for folder in map(str.strip, sys.stdin):
 @functools.cache
 def server():
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([sys.executable, "-c", SERVER], text=True, **pipes)
+    command = [sys.executable, "-c", SERVER, FOLDER]
+    process = subprocess.Popen(command, text=True, **pipes)
     atexit.register(process.kill)
     return process
 

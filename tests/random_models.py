@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 from hypothesis import strategies as st
+from random_layers import Mixer
 
 layers = keras.layers
 ACTIVATIONS = [None, "relu", "sigmoid", "softplus", "tanh", "hard_sigmoid", "elu", "gelu", "exponential"]
@@ -250,6 +251,17 @@ class Builder:
         conv = layers.Conv2D(self.width(), 3, padding="same", activation=self.activation())
         return layers.Concatenate()([conv(x), conv(self.draw(st.sampled_from(twins)))])
 
+    def made_of_others(self):
+        """A layer of the user's own on one tensor or two, called once or twice, now and then with a number."""
+        x, mixer = self.pick(), Mixer(self.width(), self.activation())
+        twins = [t for t in self.tensors if t.shape[1:3] == x.shape[1:3]]
+        other = self.draw(st.sampled_from([None, *twins]))
+        options = self.draw(st.sampled_from([{}, {"scale": -0.5}]))
+        y = mixer(x, other, **options)
+        if y.shape[-1] == x.shape[-1] and self.draw(st.booleans()):
+            y = mixer(y, other, **self.draw(st.sampled_from([options, {"scale": 2.0}])))
+        return y
+
     def channels_first(self):
         """There and back, with layers that have the channels first in between."""
         x, first = self.pick(), {"data_format": "channels_first", "padding": "same"}
@@ -286,7 +298,7 @@ class Builder:
 STEPS = ["conv", "conv", "conv", "batch_normalization", "batch_normalization", "unary", "unary", "merged", "merged"]
 STEPS += ["grouped", "depthwise", "separable", "transposed", "concatenated", "shortcut", "split", "squeeze_excite"]
 STEPS += ["sequence", "rearranged", "rearranged", "normalized", "broadcast", "contracted", "recurrent", "over_time"]
-STEPS += ["nested", "shared", "channels_first", "attention"]
+STEPS += ["nested", "shared", "made_of_others", "channels_first", "attention"]
 
 
 def random_model(draw, most_steps=9):
