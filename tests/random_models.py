@@ -89,7 +89,7 @@ class Builder:
             lambda: layers.UpSampling2D(2)(x) if x.shape[1] <= 4 else 0.5 * x,
             lambda: layers.MaxPooling2D(2, padding="same")(x),
             lambda: layers.AveragePooling2D(2, strides=1, padding="same")(x),
-            lambda: layers.Cropping2D(1)(x) if x.shape[1] > 3 else keras.ops.sigmoid(x),
+            lambda: layers.Cropping2D(1)(x) if min(x.shape[1:3]) > 3 else keras.ops.sigmoid(x),
             lambda: layers.Permute((2, 1, 3))(x),
             lambda: 1.0 - x,
         ]
