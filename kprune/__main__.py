@@ -32,7 +32,10 @@ def listing(tools: dict[str, pathlib.Path]) -> str:
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         lines.append(f"  {name:<{width}}  {text.partition(chr(10))[0]}")
     where = f"The scripts lie in {next(iter(tools.values())).parent}." if tools else "No tools are installed."
-    note = "Each takes --config=run.json with its flags, and writes one with --save_config=run.json."
+    note = (
+        "Each takes --config=run.json with its flags, and writes one with --save_config=run.json, except\n"
+        "jetson_benchmark, which stands alone."
+    )
     return "\n".join([USAGE, "", *lines, "", note, where])
 
 

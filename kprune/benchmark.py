@@ -13,7 +13,8 @@ import numpy as np
 
 from kprune.errors import OptionError
 from kprune.export._litert import open_tflite
-from kprune.export._samples import Samples, gather_samples, random_samples
+from kprune.export._samples import gather_samples, random_samples
+from kprune.export._source import argument_names
 from kprune.export._worker import Worker
 from kprune.options import check_whole
 from kprune.timings import Benchmark, Timing, machine_facts
@@ -170,20 +171,20 @@ def _feed(workers: list[Worker], data, batch_size: int, seed: int) -> None:
     count = len(next(iter(samples.values())))
     if count < batch_size:
         raise OptionError(f"data holds {count} samples.", f"batch_size={batch_size}.", "Pass more, or a smaller batch.")
-    samples = {name: array[:batch_size] for name, array in samples.items()}
+    arrays = {name: samples[spec.name][:batch_size] for name, spec in _in_files(workers[0]).items()}
     for worker in workers:
-        worker.feed(_renamed(samples, worker))
+        worker.feed({spec.name: arrays[name] for name, spec in _in_files(worker).items()})
 
 
-def _renamed(samples: Samples, worker: Worker) -> Samples:
-    return {worker.inputs[0].name: next(iter(samples.values()))} if len(worker.inputs) == 1 else samples
+def _in_files(worker: Worker) -> dict:
+    """The inputs by the names that files have for them; a lone one by none."""
+    names = argument_names(worker.inputs)
+    return {"" if len(worker.inputs) == 1 else names[spec.name]: spec for spec in worker.inputs}
 
 
 def _check_alike(worker: Worker, reference: Worker, batch_size: int) -> None:
-    def shapes(one: Worker) -> dict:
-        return {"" if len(one.inputs) == 1 else spec.name: spec.shape for spec in one.inputs}
-
-    if shapes(worker) != shapes(reference):
+    shapes, expected = ({name: spec.shape for name, spec in _in_files(one).items()} for one in (worker, reference))
+    if shapes != expected:
         raise OptionError(
             f"{worker.path.name} takes {worker.inputs}, {reference.path.name} takes {reference.inputs}.",
             "Models with the same inputs.",

@@ -30,21 +30,19 @@ def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool
         raise ExportError(
             f"{path} is already there, as {kind}.", "A new file name.", "Choose another, or remove it first."
         )
-    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = pathlib.Path(name)
+    temporary = None
     try:
+        handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = pathlib.Path(name)
         write(temporary)
         temporary.chmod(0o666 & ~current_umask())
         os.replace(temporary, path)
     except OSError as error:
-        raise ExportError(
-            f"{path} could not be written: {error}.",
-            "A writable disk with room.",
-            "Free room, or choose another folder.",
-        ) from error
+        raise _refused(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
     return path
 
 
@@ -68,7 +66,10 @@ def write_folder_by_rename(path, write: Callable[[pathlib.Path], None], mark: st
     if path.exists() and not (overwrite and (path / mark).is_file()):
         what = f", without the {mark} of such a folder" if overwrite else ""
         raise ExportError(f"{path} is already there{what}.", "A new folder.", "Choose another, or remove it first.")
-    work = pathlib.Path(tempfile.mkdtemp(prefix=".", dir=path.parent))
+    try:
+        work = pathlib.Path(tempfile.mkdtemp(prefix=".", dir=path.parent))
+    except OSError as error:
+        raise _refused(path, error) from error
     new, old = work / "new", work / "old"
     try:
         new.mkdir()
@@ -79,12 +80,34 @@ def write_folder_by_rename(path, write: Callable[[pathlib.Path], None], mark: st
     except OSError as error:
         if old.exists() and not path.exists():
             os.replace(old, path)
-        raise ExportError(
-            f"{path} could not be written: {error}.", "A writable disk with room.", "Free room, or choose another."
-        ) from error
+        raise _refused(path, error) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return path
+
+
+def check_place(path, mark: str | None = None):
+    """Refuses a place where nothing can be written, before work is done that would be lost.
+
+    Args:
+      path: of a file that shall be written, or replaced.
+      mark: a file by which a folder that may be replaced is known.
+
+    Raises:
+      ExportError: the folder is missing or not writable, or a folder is where the file shall be.
+    """
+    path = pathlib.Path(path)
+    _need_parent(path)
+    if path.is_dir() and not (mark and (path / mark).is_file()):
+        raise ExportError(f"{path} is a folder.", "A new file name.", "Choose another, or remove it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise _refused(path, PermissionError(f"{path.parent} is not writable"))
+
+
+def _refused(path: pathlib.Path, error: OSError) -> ExportError:
+    return ExportError(
+        f"{path} could not be written: {error}.", "A writable disk with room.", "Free room, or choose another folder."
+    )
 
 
 def _need_parent(path: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from kprune.api import check_graph, with_data
 from kprune.errors import OptionError, TargetError
 from kprune.export import export_tflite
-from kprune.files import write_by_rename
+from kprune.files import check_place, write_by_rename, write_folder_by_rename
 from kprune.graph import trace
 from kprune.latency import Latency, as_table
 from kprune.options import check_whole, is_number
@@ -23,6 +23,7 @@ from kprune.search import Pruner
 from kprune.stopwatch import Stopwatch, time_repeatedly
 
 MOST_TRIALS = 16
+SAVED_MODEL = "saved_model.pb"
 MARGIN = 0.15  # of the bracket, that a guess keeps away from either end
 LEAST_STEP = 0.01  # of the share, from one that is too slow to the next
 
@@ -95,7 +96,8 @@ def prune_to_latency(
       export: called with a model and a path, writes the file; default: `kprune.export_tflite` in float32. For others
         `functools.partial(kprune.export_tflite, quantize="int8", representative_data=images)`, or `kprune.export_onnx`
         with an `output` that ends in .onnx.
-      output: where the file that meets the target is written, or None; its suffix is that of all files (.tflite).
+      output: where the file (or SavedModel) that meets the target is written, or None; its suffix is that of all
+        files (.tflite).
       latency: a `LatencyTable`, or the path of one: plans then remove a share of the predicted milliseconds in place of
         the FLOPs, and know the kernels' steps; the stop-watch still decides.
       criterion, data, repair, limits, strict: see `prune_model`; data are read for every network.
@@ -111,6 +113,7 @@ def prune_to_latency(
     Raises:
       TargetError: even the smallest network is too slow; names its milliseconds.
       OptionError: a wrong option, or `measure` gives no number above 0.
+      ExportError: `output` cannot be written; refused before anything is timed.
       ModelError: see `plan_pruning`; or the command of a stop-watch fails.
 
     Example:
@@ -118,6 +121,8 @@ def prune_to_latency(
       >>> found.ms, kprune.model_cost(found.model).flops
     """
     check_options(target_ms, measure, export, tolerance, repeats)
+    if output is not None:
+        check_place(output, SAVED_MODEL)
     criterion, graph = with_data(criterion, data, repair, again=True), trace(model)
     check_graph(graph, strict)
     quantities = {} if latency is None else {"latency": Latency(graph, as_table(latency))}
@@ -168,8 +173,13 @@ class Files:
         return path
 
     def publish(self, path: pathlib.Path) -> pathlib.Path | None:
-        """Puts a file where the user wants it."""
-        return None if self.output is None else write_by_rename(self.output, lambda new: shutil.copyfile(path, new))
+        """Puts a file, or a folder, where the user wants it."""
+        if self.output is None:
+            return None
+        if path.is_dir():
+            copy = functools.partial(shutil.copytree, path, dirs_exist_ok=True)
+            return write_folder_by_rename(self.output, copy, SAVED_MODEL)
+        return write_by_rename(self.output, lambda new: shutil.copyfile(path, new))
 
 
 class Search:
@@ -275,7 +285,16 @@ class Search:
         Raises:
           TargetError: always.
         """
-        best = min(self.trials, key=lambda trial: trial.ms)
+        last = {trial.removed: trial for trial in self.trials}  # of a file that was timed again, the last word
+        best = min(last.values(), key=lambda trial: trial.ms)
+        if self.slow.removed < self.pruner.reachable - 1e-9:
+            raise TargetError(
+                f"No file met target_ms={self.target_ms:.4g} twice in {len(self.trials)} timings: they differ too much "
+                f"from one to the next, or fall too little; with {best.removed:.2%} removed it takes {best.ms:.4g} ms.",
+                "Timings of one file that agree.",
+                "Let nothing else run on the device, fix its clocks, or raise repeats.",
+                best.removed,
+            )
         raise TargetError(
             f"target_ms={self.target_ms:.4g} cannot be reached in '{self.pruner.graph.model.name}': with "
             f"{best.removed:.2%} removed its file takes {best.ms:.4g} ms; as it is, {self.trials[0].ms:.4g} ms.",

@@ -57,13 +57,15 @@ class Stopwatch:
 @dataclass(frozen=True)
 class CommandStopwatch:
     """Times a file by a command, on another device for one: the last number that it prints is milliseconds.
+    tools/jetson_benchmark.py and tools/benchmark.py print nothing else with `--median`.
 
     Args:
       command: run by the shell, `{path}` in it replaced by the file's path; where it has none, the path comes last.
       timeout: seconds after which it counts as failed, or None.
 
     Example:
-      >>> ms = kprune.CommandStopwatch("scp {path} jetson:m.tflite && ssh jetson python3 time.py m.tflite")("a.tflite")
+      >>> command = "scp {path} jetson:m.tflite && ssh jetson python3 jetson_benchmark.py m.tflite --median"
+      >>> ms = kprune.CommandStopwatch(command)("a.tflite")
     """
 
     command: str

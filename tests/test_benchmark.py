@@ -144,6 +144,15 @@ def test_several_inputs_go_by_name(tmp_path):
         run_tflite(path, [np.ones((1, 3)), np.zeros((1, 3))])
 
 
+def test_a_model_is_timed_beside_its_file_whatever_its_inputs_are_called(tmp_path):
+    first, second = keras.Input((3,), name="meta-data"), keras.Input((2,), name="image")
+    model = keras.Model([first, second], keras.layers.Concatenate()([first, second]))
+    path = export_tflite(model, tmp_path / "two.tflite").path
+    data = {"meta-data": np.ones((1, 3), "float32"), "image": np.ones((1, 2), "float32")}
+    for given in (None, data):
+        assert len(kprune.benchmark(model, path, data=given, warmup=0, runs=2)) == 2
+
+
 def test_an_input_of_free_size_cannot_be_timed(tmp_path):
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, layers.Conv2D(2, 3)(inputs))

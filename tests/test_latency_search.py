@@ -1,5 +1,6 @@
 """Pruning to milliseconds, with stop-watches that cannot err: what they say is a function of the widths in the file."""
 
+import itertools
 import json
 import pathlib
 import re
@@ -66,6 +67,27 @@ def test_a_target_that_no_network_meets_is_an_error_that_names_what_can_be_had()
     with pytest.raises(kprune.TargetError, match=f"takes {best:.4g} ms; as it is, 101 ms.*at least {best:.4g} ms"):
         search(best - 0.5)
     assert search(best).ms == best
+
+
+def test_a_saved_model_is_put_in_its_place(tmp_path):
+    def write(model, path):
+        path.mkdir()
+        export(model, path / "saved_model.pb")
+
+    def measure(path):
+        return Watch()(path / "saved_model.pb")
+
+    for _ in range(2):  # the second one takes the place of the first
+        found = search(61, measure, export=write, output=tmp_path / "small")
+        assert found.path == tmp_path / "small" and measure(found.path) == found.ms <= 61
+        assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_timings_that_never_agree_are_told_as_what_they_are():
+    """Fast enough at first, too slow when timed again, at every width."""
+    times = itertools.chain([2.0], itertools.cycle([0.9, 1.05]))
+    with pytest.raises(kprune.TargetError, match="No file met target_ms=1 twice in 1[67] timings.*agree.*To mend"):
+        search(1.0, lambda path: next(times))
 
 
 def test_noise_is_timed_more_often_and_the_last_file_once_more():

@@ -1,4 +1,4 @@
-"""Every Python block of the README and of docs/ runs, one after the other, on a small network."""
+"""Every Python block of the README, of docs/ and of examples/ runs, one after the other, on a small network."""
 
 import importlib.util
 import os
@@ -20,11 +20,16 @@ OPTIONAL |= {"micro_memory": "tflite_micro"}
 pytestmark = pytest.mark.slow
 
 
+def pages():
+    """What else than the README has blocks."""
+    return sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
+
+
 def blocks_of(page):
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-PAGES = {page: blocks_of(page) for page in sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))}
+PAGES = {page: blocks_of(page) for page in (str(path.relative_to(ROOT)) for path in pages())}
 
 
 def small_network():

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -19,12 +20,12 @@ flags.DEFINE_string("config", None, "A JSON file with values of these flags, by 
 flags.DEFINE_string("save_config", None, "Write the flags of this run to this JSON file, for --config, and go on.")
 
 
-def run(main, positional: bool = False) -> None:
+def run(main, positional: str | None = None) -> None:
     """Parses the flags and runs `main`; a mistake of the user becomes one line on stderr and exit code 2.
 
     Args:
-      main: called with the arguments that are no flags, without the program's name.
-      positional: whether the tool takes such arguments.
+      main: called with the program's name.
+      positional: the list flag to which arguments that are no flags are added; None: they are a mistake.
 
     Example:
       >>> if __name__ == "__main__":
@@ -38,7 +39,7 @@ def run(main, positional: bool = False) -> None:
             from kprune.errors import KpruneError
         mistakes = (KpruneError, flags.Error, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
         try:
-            main(argv[1:])
+            main(argv)
         except mistakes as error:
             _fail(error)
 
@@ -47,6 +48,9 @@ def run(main, positional: bool = False) -> None:
             flags.FLAGS.register_key_flag_for_module(argv[0], flags.FLAGS[name])
         try:
             rest = flags.FLAGS(with_config(argv))
+            if positional and len(rest) > 1:
+                flags.FLAGS[positional].value = [*(flags.FLAGS[positional].value or []), *rest[1:]]
+                flags.FLAGS[positional].present += 1
             save_config()
         except flags.Error as error:
             text = re.sub(r"flag --(\w+)=None: Flag --\w+ must have a value[^.]*", r"--\1 is missing", str(error))
@@ -55,7 +59,7 @@ def run(main, positional: bool = False) -> None:
             sys.exit(0)
         if len(rest) > 1 and not positional:
             _fail(f"Unexpected argument {rest[1]!r}: this tool takes flags only. Try --help.")
-        return rest
+        return rest[:1]
 
     app.run(guarded, flags_parser=parse)
 
@@ -81,18 +85,21 @@ def with_config(argv: list[str]) -> list[str]:
     unknown = sorted(values.keys() - own)
     if unknown:
         raise flags.Error(f"--config={path} has {', '.join(unknown)}; this tool knows {', '.join(sorted(own))}")
-    return [argv[0], *(as_argument(name, value) for name, value in values.items() if value is not None), *argv[1:]]
+    given = [as_arguments(name, value) for name, value in values.items() if value is not None]
+    return [argv[0], *itertools.chain.from_iterable(given), *argv[1:]]
 
 
-def as_argument(name: str, value) -> str:
-    """A flag on the command line, from its value in JSON."""
+def as_arguments(name: str, value) -> list[str]:
+    """A flag on the command line, from its value in JSON; one that may be given several times, as often."""
     if isinstance(value, bool):
-        return f"--{name}" if value else f"--no{name}"
+        return [f"--{name}" if value else f"--no{name}"]
+    if isinstance(value, list) and isinstance(flags.FLAGS[name], flags.MultiFlag):
+        return [f"--{name}={one}" for one in value]
     if isinstance(value, list):
         line = io.StringIO()
         csv.writer(line, lineterminator="").writerow(value)
         value = line.getvalue()
-    return f"--{name}={value}"
+    return [f"--{name}={value}"]
 
 
 def given_flags() -> dict:

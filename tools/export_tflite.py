@@ -33,6 +33,10 @@ REPRESENTATIVE_DATA = flags.DEFINE_string(
     "int8 and int16x8 learn the ranges from them; the file is checked on them.",
 )
 REPRESENTATIVE_KEY = flags.DEFINE_string("representative_key", None, "The one array of an .npz file to use.")
+CHECK_DATA = flags.DEFINE_string(
+    "check_data", None, "Other inputs to compare file and model on, .npy or .npz; default: the representative data."
+)
+CHECK_KEY = flags.DEFINE_string("check_key", None, "The one array of an .npz file to use.")
 RECORD = flags.DEFINE_string("record", None, "A JSON file for what was measured; tools/report.py shows it.")
 MICRO = flags.DEFINE_bool(
     "micro_memory",
@@ -56,6 +60,7 @@ def main(_) -> None:
         io_dtype=IO_DTYPE.value,
         batch_size=BATCH_SIZE.value,
         representative_data=None if data is None else _cli.load_arrays(data, key),
+        check_data=None if CHECK_DATA.value is None else _cli.load_arrays(CHECK_DATA.value, CHECK_KEY.value),
         overwrite=OVERWRITE.value,
     )
     if MICRO.value:

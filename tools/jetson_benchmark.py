@@ -4,6 +4,7 @@
   python3 jetson_benchmark.py exported/                       # every model in the folder
   python3 jetson_benchmark.py exported/ --tftrt=FP16          # also each SavedModel, converted by TF-TRT
   python3 jetson_benchmark.py small.onnx --trtexec=fp16       # also each ONNX file in TensorRT's own trtexec
+  python3 jetson_benchmark.py small.tflite --median           # prints milliseconds alone, for other programs
 
 It uses what it finds: TensorFlow 1.15 or 2.x (with TensorRT if it is built so), tflite_runtime or ai_edge_litert,
 onnxruntime, trtexec. Models take turns, run by run, so that heat and clocks meet all of them alike; only trtexec runs
@@ -109,6 +110,7 @@ class SavedModel(object):
     def __init__(self, path, options):
         tf = tensorflow(options)
         self.runtime = "TensorFlow %s%s" % (tf.__version__, " with a GPU" if gpus(tf) else "")
+        self.runtime += tensorrt_name(tf)
         self.tf, self.options = tf, options
         if tf.__version__.startswith("1."):
             self.open_graph(path)
@@ -127,7 +129,9 @@ class SavedModel(object):
 
     def open_graph(self, path):
         v1 = self.tf.compat.v1
-        session = v1.Session(graph=self.tf.Graph())
+        config = v1.ConfigProto(intra_op_parallelism_threads=self.options.threads)
+        config.gpu_options.allow_growth = True
+        session = v1.Session(graph=self.tf.Graph(), config=config)
         with session.graph.as_default():
             signature = v1.saved_model.loader.load(session, ["serve"], path).signature_def["serving_default"]
         specs = []
@@ -185,12 +189,26 @@ def has_tensorrt(tf):
     """Whether TensorFlow was built with TensorRT, by what it does: its converter imports everywhere."""
     try:
         return bool(tf.sysconfig.get_build_info()["is_tensorrt_build"])
-    except (AttributeError, KeyError):  # TensorFlow before 2.3 tells it only by trying
+    except (AttributeError, KeyError):  # TensorFlow before 2.3 tells it only by its version
+        return tensorrt_version() is not None
+
+
+def tensorrt_version():
+    """The version of TensorRT that TensorFlow was built with, or None."""
+    for module in ("_pywrap_py_utils", "wrap_py_utils"):  # TensorFlow 2.1 and newer; 1.14 to 2.0
         try:
-            from tensorflow.python.compiler.tensorrt.wrap_py_utils import get_linked_tensorrt_version as version
-        except ImportError:
-            return False
-        return tuple(version()) != (0, 0, 0)
+            imported = __import__("tensorflow.compiler.tf2tensorrt." + module, fromlist=["get_linked_tensorrt_version"])
+            version = tuple(imported.get_linked_tensorrt_version())
+        except (ImportError, AttributeError):
+            continue
+        return None if version == (0, 0, 0) else version
+    return None
+
+
+def tensorrt_name(tf):
+    """What a runtime's name says of TensorRT."""
+    version = tensorrt_version() if has_tensorrt(tf) else None
+    return ", TensorRT %s" % ".".join(map(str, version)) if version else ""
 
 
 def find_trtexec():
@@ -294,10 +312,11 @@ def open_models(options, folder):
 
     def attempt(label, make):
         try:
-            models.append((label, make()))
+            model = make()
+            model.run()  # what loads may still not run
+            models.append((label, model))
         except Exception as error:  # one model must not keep the others from being timed
-            text = (str(error).strip() or type(error).__name__).splitlines()[0]
-            failed.append({"model": label, "error": text[:300]})
+            failed.append({"model": label, "error": first_line(error)})
 
     for path, kind in find_models(options.paths):
         attempt(path, lambda: kind(path, options))
@@ -308,15 +327,28 @@ def open_models(options, folder):
 
 
 def time_in_turn(models, options):
-    """Milliseconds of each run, a list for each model."""
-    times = [[] for _ in models]
+    """Rows of the models, each with the milliseconds of its runs; one that fails meanwhile has its reason."""
+    times, errors = [[] for _ in models], {}
     for turn in range(options.warmup + options.runs):
         for index, (_, model) in enumerate(models):
+            if index in errors:
+                continue
             start = time.perf_counter()
-            model.run()
+            try:
+                model.run()
+            except Exception as error:  # one model must not take the others' times with it
+                errors[index] = "in run %d: %s" % (turn + 1, first_line(error))
+                continue
             if turn >= options.warmup:
                 times[index].append((time.perf_counter() - start) * 1e3)
-    return times
+    return [
+        {"model": label, "error": errors[index]} if index in errors else row(label, model.runtime, times[index], True)
+        for index, (label, model) in enumerate(models)
+    ]
+
+
+def first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def row(label, runtime, times, in_turn):
@@ -388,11 +420,17 @@ def parse(argv):
     parser.add_argument("--warmup", type=int, default=20, help="runs of each model before the first timed one")
     parser.add_argument("--runs", type=int, default=200, help="timed runs of each model")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random inputs")
+    parser.add_argument("--median", action="store_true",
+                        help="print nothing but the median milliseconds of each model, a line each; fails if one "
+                        "cannot be run")  # fmt: skip
     parser.add_argument("--output", default="jetson_benchmark.json", help="the JSON file to write")
     options = parser.parse_args(argv)
     for name, least in (("batch", 1), ("threads", 1), ("warmup", 0), ("runs", 1)):
         if getattr(options, name) < least:
             parser.error("--%s must be at least %d" % (name, least))
+    folder = os.path.dirname(os.path.abspath(options.output))
+    if os.path.isdir(options.output) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        parser.error("--output=%s cannot be written; name a file in a folder that is there" % options.output)
     return options
 
 
@@ -402,9 +440,8 @@ def main(argv=None):
     try:
         models, rows = open_models(options, folder)
         before = clocks()
-        times = time_in_turn(models, options)
+        rows = time_in_turn(models, options) + rows
         after = clocks()
-        rows = [row(label, m.runtime, t, True) for (label, m), t in zip(models, times)] + rows
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for path, kind in find_models(options.paths):
@@ -413,17 +450,23 @@ def main(argv=None):
             try:
                 measured, runtime = run_trtexec(path, precision, options)
                 rows.append(row(label, runtime, measured, False))
-            except Unusable as error:
-                rows.append({"model": label, "error": str(error)})
-    print_table(rows)
+            except Exception as error:  # the other rows are not lost for it
+                rows.append({"model": label, "error": first_line(error)})
+    failed = [one for one in rows if "error" in one]
+    if options.median:
+        print("".join("%.6g\n" % one["median_ms"] for one in rows if "error" not in one), end="")
+        print("".join("%s: %s\n" % (one["model"], one["error"]) for one in failed), end="", file=sys.stderr)
+    else:
+        print_table(rows)
     report = {"device": device_facts(), "clocks_before": before, "clocks_after": after, "numpy": np.__version__}
     report.update(options=vars(options), models=rows)
     temporary = options.output + ".part"
     with open(temporary, "w") as file:
         json.dump(report, file, indent=1)
     os.replace(temporary, options.output)
-    print("Written to %s" % options.output)
-    return 0 if any("error" not in one for one in rows) else 1
+    if not options.median:
+        print("Written to %s" % options.output)
+    return 1 if len(failed) == len(rows) or (options.median and failed) else 0
 
 
 if __name__ == "__main__":

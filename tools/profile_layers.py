@@ -20,8 +20,10 @@ SWEEPS = flags.DEFINE_integer("sweeps", 4, "How often everything is measured; th
 
 
 def main(_) -> None:
+    from kprune.files import check_place
     from kprune.profiling import profile_latency
 
+    check_place(OUTPUT.value)
     table = profile_latency(
         _cli.load_model(MODEL.value),
         runtime=RUNTIME.value,

@@ -9,7 +9,8 @@ python tools/prune.py --model=model.keras --max_accuracy_drop=0.01 --data=valida
 Or until the exported file runs in so many milliseconds, on this machine or on another:
 
 python tools/prune.py --model=model.keras --target_ms=0.6 --repair_data=train_512.npz
-python tools/prune.py --model=model.keras --target_ms=9 --export=onnx --measure_command="ssh jetson python3 time.py"
+python tools/prune.py --model=model.keras --target_ms=9 --export=onnx \\
+    --measure_command="scp {path} jetson:m.onnx && ssh jetson python3 jetson_benchmark.py m.onnx --median"
 """
 
 import functools
@@ -36,7 +37,7 @@ flags.DEFINE_string(
     "measure_command",
     None,
     "For --target_ms: a shell command that times a file, its path in the place of {path} or at the end; the last "
-    "number that it prints is milliseconds. By default the file is timed here.",
+    "number that it prints is milliseconds, as with jetson_benchmark.py --median. By default the file is timed here.",
 )
 flags.DEFINE_enum(
     "export",
@@ -82,6 +83,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_enum("mode", "hard", ["hard", "soft"], "A smaller model, or masks held at zero for training on.")
 flags.DEFINE_string("plan", None, "Apply this plan file instead of making a new one.")
+flags.DEFINE_integer("seed", 0, "Of what is drawn: the filters of --criterion=random.", lower_bound=0)
 flags.DEFINE_bool("strict", False, "Fail where a layer stops channels because kprune has no rule for it.")
 flags.DEFINE_string("output", "pruned", "Folder for the model, the plan and the report; made if missing.")
 
@@ -158,7 +160,7 @@ def make_criterion(kprune):
     given = [name for name in names if FLAGS[name].present]
     if given:
         raise flags.Error(f"--{given[0]} is for --criterion=similarity, not for {criterion}")
-    return criterion
+    return kprune.criteria.Random(FLAGS.seed) if criterion == "random" else criterion
 
 
 def make_plan(kprune, model, examples, accuracy, images):
@@ -236,10 +238,13 @@ def saved_size(model) -> int:
 
 
 def main(_):
+    import keras
+
     import kprune
     from kprune.report import Measurement, Report, run_facts
 
     check_flags()
+    keras.utils.set_random_seed(FLAGS.seed)
     model = _cli.load_model(FLAGS.model)
     examples, images = load_examples(), load_images()
     accuracy = accuracy_of(model, examples)
@@ -258,7 +263,9 @@ def main(_):
         Measurement(*row, activation_bytes=peak)
         for *row, peak in zip(names, accuracies, plan.flops, plan.params, sizes, memory, strict=True)
     ]
-    report = Report(rows, plan, facts=run_facts(settings=_cli.given_flags()), title=f"{model.name}, pruned")
+    report = Report(
+        rows, plan, facts=run_facts(seed=FLAGS.seed, settings=_cli.given_flags()), title=f"{model.name}, pruned"
+    )
     for suffix in ("md", "json", "html"):
         report.save(folder / f"report.{suffix}")
     print(plan.summary())

@@ -39,21 +39,24 @@ def additions(objects: dict[str, dict]) -> tuple[dict, list[str]]:
     from kprune.export import Export
     from kprune.timings import Benchmark
 
-    parts, used, exports = {}, [], []
+    parts, used, exports, timings = {}, [], [], []
     for name, data in objects.items():
         try:
             if "export" in data:
                 exports.append(Export.from_json(data["export"]))
             elif {"machine", "models"} <= data.keys():
-                parts["timings"] = Benchmark.from_json(data)
+                timings.append(Benchmark.from_json(data))
             elif {"schema", "history"} == data.keys():
+                if "history" in parts:
+                    raise flags.Error(f"{name} is a second history; leave one in the folder")
                 parts["history"] = dict(data["history"])
             else:
                 continue
         except (KeyError, TypeError, ValueError) as error:
             raise flags.Error(f"{name} is damaged: {error!r}; write it again") from error
         used.append(name)
-    return parts | ({"exports": tuple(exports)} if exports else {}), used
+    several = {"exports": tuple(exports), "timings": tuple(timings)}
+    return parts | {kind: found for kind, found in several.items() if found}, used
 
 
 def main(_) -> None:

@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from kprune.errors import ModelError
+from kprune.errors import KpruneError, ModelError
 from kprune.export._runtime import kind_of
 
 KEY = "kprune"
@@ -28,12 +28,18 @@ def read_metadata(path) -> dict:
       >>> kprune.read_metadata("small.tflite")["params"]
       127010
     """
-    text = {"tflite": _read_tflite, "onnx": _read_onnx, "saved_model": _read_saved_model}.get(
-        kind_of(path), lambda _: None
-    )(pathlib.Path(path))
-    if text is None:
+    readers = {"tflite": _read_tflite, "onnx": _read_onnx, "saved_model": _read_saved_model}
+    read = readers.get(kind_of(path), lambda _: None)
+    try:
+        text = read(pathlib.Path(path))
+        facts = None if text is None else json.loads(text)
+    except KpruneError:
+        raise
+    except Exception as error:  # whatever the readers of a format raise at a damaged file
+        raise ModelError(f"{path} is damaged: {error!r}.", "A whole file.", "Export the model again.") from error
+    if facts is None:
         raise ModelError(f"{path} has no metadata of kprune.", "A file that kprune wrote.", "Export the model again.")
-    return json.loads(text)
+    return facts
 
 
 def with_metadata(content: bytes, facts: dict) -> bytes:

@@ -39,7 +39,7 @@ class Source:
         _check_model(model, self.legacy)
         self.model, self.name = model, model.name
         self.inputs = [_input_spec(tensor) for tensor in model.inputs]
-        self.names = _argument_names(self.inputs)
+        self.names = argument_names(self.inputs)
         self.batch = _batch_size(model, batch_size)
 
     def read(self, data, option: str) -> Samples | None:
@@ -225,7 +225,8 @@ def _all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield from _all_layers(layer)
 
 
-def _argument_names(inputs: list[InputSpec]) -> dict[str, str]:
+def argument_names(inputs: list[InputSpec]) -> dict[str, str]:
+    """The names that inputs have in files, where not every character is allowed, by those that they have."""
     names = {}
     for index, spec in enumerate(inputs):
         name = re.sub(r"[^A-Za-z0-9_]", "_", spec.name)

@@ -9,6 +9,7 @@ import sys
 
 from kprune.errors import ModelError, OptionError
 from kprune.export._runtime import kind_of
+from kprune.options import check_whole
 
 PACKAGE = "tflite_micro"
 ARENA_BYTES = 1 << 28  # what it may plan in; far more than a microcontroller has
@@ -69,6 +70,7 @@ def micro_memory(path, arena_bytes: int = ARENA_BYTES) -> MicroMemory:
       >>> print(kprune.micro_memory("small.tflite"))
       84.6 kB of arena under TFLite Micro: 49.2 kB of activations, 35.4 kB that stay
     """
+    check_whole("arena_bytes", arena_bytes, 1, example=ARENA_BYTES)
     path = pathlib.Path(path)
     if kind_of(path) != "tflite":
         raise ModelError(f"{path} is no TFLite file.", "A .tflite file.", "Export the model with kprune.export_tflite.")

@@ -3,6 +3,7 @@
 import html
 import json
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from kprune.plan import Plan
 from kprune.report.measurement import changes, kibibytes, table_of
@@ -42,7 +43,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 def render(report) -> str:
     """The page of a `Report`."""
     body = [f"<h1>{escape(report.title)}</h1>", *summary(report), *before_and_after(report)]
-    body += [*exports(report.exports), *timings(report.timings), *pictures(report)]
+    body += [*exports(report.exports), *timings(report.benchmarks), *pictures(report)]
     body += [] if report.plan is None else [*layers(report.plan), *plan_facts(report.plan)]
     body += facts(report.facts)
     return "\n".join(
@@ -109,10 +110,13 @@ def exports(found: Sequence) -> list[str]:
     ]
 
 
-def timings(benchmark: Benchmark | None) -> list[str]:
+def timings(benchmarks: Sequence[Benchmark]) -> list[str]:
+    """A table for each of the timings."""
+    return [*(["<h2>Timings</h2>"] if benchmarks else []), *chain.from_iterable(map(timed_together, benchmarks))]
+
+
+def timed_together(benchmark: Benchmark) -> list[str]:
     """Times with their spread, and ratios with theirs."""
-    if benchmark is None:
-        return []
     first, facts = benchmark[0], benchmark.machine
     head = ["model", "runtime", "ms", "p10-p90", "times as fast as the first (p10 to p90)", "memory", "size"]
     rows = [
@@ -130,7 +134,7 @@ def timings(benchmark: Benchmark | None) -> list[str]:
     load = f"; load before: {facts['load'][0]:.1f}" if facts.get("load") else ""
     machine = f"{facts.get('processor', 'unknown processor')}, {facts.get('cores', '?')} cores{load}"
     note = f"Median of {first.runs} runs, the models in turn; threads: {first.threads}; {machine}."
-    return ["<h2>Timings</h2>", *table(head, rows, texts=2), f"<p>{escape(note)}</p>"]
+    return [*table(head, rows, texts=2), f"<p>{escape(note)}</p>"]
 
 
 def pictures(report) -> list[str]:

@@ -28,7 +28,7 @@ class Report:
       history: lists by name, one entry per epoch (as `History.history`, with `pruned_flops`) or per round (as
         `PruningRecord.history`).
       exports: files that were written, and how close they are to the model.
-      timings: models that were timed together.
+      timings: models that were timed together, or several of such, on other threads or devices.
       facts: how the run was made: seed, settings, versions; whatever JSON can hold. `run_facts` collects them.
       title: the heading.
 
@@ -42,9 +42,16 @@ class Report:
     plan: Plan | None = field(default=None, repr=False)
     history: dict | None = field(default=None, repr=False)
     exports: Sequence[Export] = ()
-    timings: Benchmark | None = field(default=None, repr=False)
+    timings: Benchmark | Sequence[Benchmark] | None = field(default=None, repr=False)
     facts: dict = field(default_factory=dict, repr=False)
     title: str = "Pruning report"
+
+    @property
+    def benchmarks(self) -> tuple[Benchmark, ...]:
+        """The timings, as many as there are."""
+        if self.timings is None:
+            return ()
+        return (self.timings,) if isinstance(self.timings, Benchmark) else tuple(self.timings)
 
     def table(self) -> str:
         """The measurements as a Markdown table with aligned columns; columns of which nothing is known are left out."""
@@ -61,8 +68,7 @@ class Report:
             parts.append(f"```\n{self.plan.summary()}\n```")
         if self.exports:
             parts.append("```\n" + "\n".join(map(str, self.exports)) + "\n```")
-        if self.timings is not None:
-            parts.append(f"```\n{self.timings}\n```")
+        parts += [f"```\n{benchmark}\n```" for benchmark in self.benchmarks]
         if self.facts:
             parts.append("\n".join(f"- {name}: {json.dumps(value)}" for name, value in self.facts.items()))
         return "\n\n".join(parts) + "\n"
@@ -86,7 +92,7 @@ class Report:
             "rows": [dataclasses.asdict(row) for row in self.rows],
             "history": self.history,
             "exports": [export.to_json() for export in self.exports],
-            "timings": None if self.timings is None else self.timings.to_json(),
+            "timings": [benchmark.to_json() for benchmark in self.benchmarks],
             "facts": self.facts,
             "plan": None if self.plan is None else json.loads(self.plan.to_json()),
         }
@@ -130,7 +136,7 @@ class Report:
                 None if data["plan"] is None else Plan.from_dict(data["plan"]),
                 data["history"],
                 tuple(map(Export.from_json, data["exports"])),
-                None if data["timings"] is None else Benchmark.from_json(data["timings"]),
+                read_timings(data["timings"]),
                 dict(data["facts"]),
                 str(data["title"]),
             )
@@ -138,6 +144,13 @@ class Report:
             raise OptionError(
                 f"{path} is no report: {error!r}.", "A .json file written by Report.save.", "Check the path."
             ) from error
+
+
+def read_timings(data: list | dict | None):
+    """The timings of a report as `Report` takes them; a single one was once written by itself."""
+    alone = [data] if isinstance(data, dict) else data or []
+    found = tuple(map(Benchmark.from_json, alone))
+    return found[0] if len(found) == 1 else found or None
 
 
 def run_facts(**more) -> dict:

@@ -127,6 +127,15 @@ def test_files_say_what_they_were_made_from(net, tmp_path, export, name):
     assert read_metadata(export(other, tmp_path / name).path)["weights_sha256"] != first["weights_sha256"]
 
 
+@every_format
+def test_a_damaged_file_is_told_as_that(net, tmp_path, export, name):
+    path = export(net, tmp_path / name).path
+    file = path / "kprune.json" if path.is_dir() else path
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(ModelError, match="is damaged.*To mend"):
+        read_metadata(path)
+
+
 def test_a_folder_without_metadata_is_refused(tmp_path):
     (tmp_path / "saved_model.pb").touch()
     with pytest.raises(ModelError, match="no metadata"):

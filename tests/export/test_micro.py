@@ -91,6 +91,12 @@ def test_what_cannot_run_says_why(tmp_path):
         micro_memory(tmp_path / "broken.tflite")
 
 
+@pytest.mark.parametrize("arena", ["big", -5, True, 2.5])
+def test_an_arena_is_a_number_of_bytes(files, arena):
+    with pytest.raises(OptionError, match=f"arena_bytes is {arena!r}"):
+        micro_memory(files["chain"][1], arena)
+
+
 def test_other_files_and_a_missing_package_are_refused(tmp_path, files, monkeypatch):
     with pytest.raises(OptionError, match="no file"):
         micro_memory(tmp_path / "missing.tflite")

@@ -99,6 +99,15 @@ def test_benchmark_writes_the_times_of_every_file(folder, tool):
     assert [(timing["path"], len(timing["samples_ms"])) for timing in timings] == [("net.tflite", 7)] * 2
 
 
+def test_a_saved_config_times_the_same_files_and_the_median_stands_alone(folder):
+    result = run_tool(folder, "benchmark.py", "net.tflite", "--runs=3", "--median", "--save_config=times_config.json")
+    assert result.returncode == 0 and float(result.stdout) > 0, result.stderr
+    config = json.loads((folder / "times_config.json").read_text())
+    assert config == {"files": ["net.tflite"], "runs": 3, "median": True}
+    again = run_tool(folder, "benchmark.py", "--config=times_config.json")
+    assert again.returncode == 0 and float(again.stdout) > 0, again.stderr
+
+
 def test_arrays_are_read_by_key_or_all(folder):
     import _cli
     from kprune.errors import OptionError

@@ -6,6 +6,7 @@ import os
 import pathlib
 import stat
 import sys
+import types
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from keras import layers
 
 import jetson_benchmark
+import kprune
 from kprune.export import export_onnx, export_saved_model, export_tflite
 
 SCRIPT = pathlib.Path(jetson_benchmark.__file__)
@@ -75,11 +77,54 @@ def test_models_take_turns():
 
     class Model:
         def __init__(self, name):
-            self.run = lambda: order.append(name)
+            self.run, self.runtime = lambda: order.append(name), name
 
     options = jetson_benchmark.parse(["x", "--runs=2", "--warmup=1"])
-    times = jetson_benchmark.time_in_turn([("a", Model("a")), ("b", Model("b"))], options)
-    assert order == ["a", "b"] * 3 and [len(one) for one in times] == [2, 2]
+    rows = jetson_benchmark.time_in_turn([("a", Model("a")), ("b", Model("b"))], options)
+    assert order == ["a", "b"] * 3 and [len(row["samples_ms"]) for row in rows] == [2, 2]
+
+
+def test_a_model_that_fails_while_it_runs_does_not_take_the_others_with_it():
+    class Model:
+        runtime, left = "fake", 3
+
+        def run(self):
+            self.left -= 1
+            if self.left < 0:
+                raise MemoryError("no memory left\nsecond line")
+
+    good, options = Model(), jetson_benchmark.parse(["x", "--runs=4", "--warmup=1"])
+    good.left = 100
+    rows = jetson_benchmark.time_in_turn([("bad", Model()), ("good", good)], options)
+    assert rows[0] == {"model": "bad", "error": "in run 4: no memory left"} and rows[1]["runs"] == 4
+
+
+@pytest.mark.parametrize("module, version", [("wrap_py_utils", (5, 1, 6)), ("_pywrap_py_utils", (7, 1, 3))])
+def test_old_tensorflow_tells_tensorrt_by_its_version(monkeypatch, module, version):
+    name = "tensorflow.compiler.tf2tensorrt"
+    packages = [types.ModuleType(part) for part in ("tensorflow", "tensorflow.compiler", name, f"{name}.{module}")]
+    packages[-1].get_linked_tensorrt_version = lambda: version
+    for other in [key for key in sys.modules if key.startswith(name)]:
+        monkeypatch.delitem(sys.modules, other)
+    for package in packages:
+        package.__path__ = []
+        monkeypatch.setitem(sys.modules, package.__name__, package)
+    old = types.SimpleNamespace(sysconfig=types.SimpleNamespace())
+    assert jetson_benchmark.has_tensorrt(old) and jetson_benchmark.tensorrt_version() == version
+    assert jetson_benchmark.tensorrt_name(old) == f", TensorRT {'.'.join(map(str, version))}"
+    packages[-1].get_linked_tensorrt_version = lambda: (0, 0, 0)
+    assert not jetson_benchmark.has_tensorrt(old)
+
+
+def test_the_median_alone_is_what_a_stop_watch_takes(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = f"{sys.executable} {SCRIPT} {{path}} --runs=5 --warmup=1 --median"
+    ms = kprune.CommandStopwatch(command)(folder / "net.tflite")
+    (row,) = json.loads((tmp_path / "jetson_benchmark.json").read_text())["models"]
+    assert ms == pytest.approx(row["median_ms"], rel=1e-4)
+    (tmp_path / "broken.tflite").write_text("no model")
+    with pytest.raises(kprune.ModelError, match="exit code 1"):
+        kprune.CommandStopwatch(command)(tmp_path / "broken.tflite")
 
 
 def test_what_tf_trt_lacks_is_said_and_the_rest_is_timed(folder, tmp_path):
@@ -113,7 +158,7 @@ def test_a_broken_file_does_not_keep_others_from_being_timed(folder, tmp_path):
     assert code == 0 and [("error" in row) for row in report["models"]] == [False, True]
 
 
-@pytest.mark.parametrize("arguments", [["missing"], ["file.txt"], ["x", "--runs=0"], []])
+@pytest.mark.parametrize("arguments", [["missing"], ["file.txt"], ["x", "--runs=0"], [], ["x", "--output=no/x.json"]])
 def test_wrong_arguments_end_it(tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.txt").write_text("x")

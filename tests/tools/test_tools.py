@@ -96,10 +96,19 @@ def test_the_report_gathers_what_has_joined_the_folder(tool, folder):
     (folder / "run" / "small.json").write_text(json.dumps({"export": export.to_json()}))
     timing = kprune.Timing.of("small.tflite", np.array([1.0, 2.0, 3.0]), 1)
     (folder / "run" / "times.json").write_text(json.dumps(kprune.Benchmark((timing,), {"cores": 2}).to_json()))
+    twice = kprune.Timing.of("small.tflite", np.array([0.5, 0.6, 0.7]), 2)
+    (folder / "run" / "times_2.json").write_text(json.dumps(kprune.Benchmark((twice,), {"cores": 2}).to_json()))
     code, printed, _ = tool("report", "--folder=run", "--title=Mine")
-    assert code == 0 and "small.json, times.json" in printed
-    page = (folder / "run" / "report.html").read_text()
-    assert "<h1>Mine</h1>" in page and "small.tflite" in page and "1.200-2.800" in page
+    assert code == 0 and "small.json, times.json, times_2.json" in printed
+    page, text = ((folder / "run" / f"report.{suffix}").read_text() for suffix in ("html", "md"))
+    assert "<h1>Mine</h1>" in page and "small.tflite" in page and "1.200-2.800" in page and "0.520-0.680" in page
+    assert "threads: 1" in text and "threads: 2" in text
+    report = kprune.Report.load(folder / "run" / "report.json")
+    assert [one[0].threads for one in report.benchmarks] == [1, 2] and report.facts["seed"] == 0
+    for name in ("one", "other"):
+        (folder / "run" / f"{name}.json").write_text(json.dumps({"schema": 1, "history": {}}))
+    code, _, errors = tool("report", "--folder=run")
+    assert code == 2 and "other.json is a second history" in errors
     assert tool("report", "--folder=nowhere")[0] == 2
 
 
@@ -116,6 +125,17 @@ def test_prune_meets_milliseconds_that_a_command_tells_and_leaves_the_file(tool,
     code, _, errors = tool("prune", *arguments, "--target_ms=9", "--output=missed")
     assert code == 2 and "target_ms=9 cannot be reached" in errors
     assert not (folder / "missed" / "model.tflite").exists()
+
+
+def test_a_profile_begins_only_where_its_file_can_be_written(tool, folder):
+    code, _, errors = tool("profile_layers", "--model=net.keras", "--output=no/table.json")
+    assert code == 2 and "no of table.json does not exist" in errors
+
+
+def test_lists_of_a_config_fill_flags_that_are_given_several_times(tool, folder):
+    (folder / "wrong_runtime.json").write_text('{"runtimes": ["litert", "no-runtime"]}')
+    code, _, errors = tool("measure_alignment", "--config=wrong_runtime.json")
+    assert code == 2 and "runtimes=no-runtime: value should be one of" in errors
 
 
 def test_a_profile_of_the_layers_is_what_plans_go_by(tool, folder):
