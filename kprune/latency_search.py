@@ -3,7 +3,6 @@
 import functools
 import math
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,16 +13,16 @@ import numpy as np
 from kprune.api import check_graph, with_data
 from kprune.errors import OptionError, TargetError
 from kprune.export import export_tflite
-from kprune.files import check_place, write_by_rename, write_folder_by_rename
+from kprune.files import check_place
 from kprune.graph import trace
 from kprune.latency import Latency, as_table
 from kprune.options import check_whole, is_number
 from kprune.plan import Plan, make_plan
 from kprune.search import Pruner
 from kprune.stopwatch import Stopwatch, time_repeatedly
+from kprune.trial_files import SAVED_MODEL, TrialFiles
 
 MOST_TRIALS = 16
-SAVED_MODEL = "saved_model.pb"
 MARGIN = 0.15  # of the bracket, that a guess keeps away from either end
 LEAST_STEP = 0.01  # of the share, from one that is too slow to the next
 
@@ -129,7 +128,7 @@ def prune_to_latency(
     kind = "flops" if latency is None else "latency"
     pruner = Pruner.of(graph, kind, criterion, limits, data if repair else None, **quantities)
     with tempfile.TemporaryDirectory() as folder:
-        files = Files(export or export_tflite, pathlib.Path(folder), output)
+        files = TrialFiles(export or export_tflite, pathlib.Path(folder), output)
         watch = functools.partial(time_repeatedly, measure or Stopwatch(), target_ms, repeats)
         search = Search(pruner, files, watch, target_ms, verbose)
         search.run(tolerance)
@@ -152,36 +151,6 @@ def check_options(target_ms, measure, export, tolerance, repeats):
     check_whole("repeats", repeats, 1, example=3)
 
 
-@dataclass(frozen=True)
-class Files:
-    """Writes the files of a search.
-
-    Attributes:
-      export: see `prune_to_latency`.
-      folder: where all are kept till the end.
-      output: where the chosen one goes, or None.
-    """
-
-    export: Callable
-    folder: pathlib.Path
-    output: object
-
-    def write(self, model, name: str) -> pathlib.Path:
-        suffix = ".tflite" if self.output is None else pathlib.Path(self.output).suffix
-        path = self.folder / f"{name}{suffix}"
-        self.export(model, path)
-        return path
-
-    def publish(self, path: pathlib.Path) -> pathlib.Path | None:
-        """Puts a file, or a folder, where the user wants it."""
-        if self.output is None:
-            return None
-        if path.is_dir():
-            copy = functools.partial(shutil.copytree, path, dirs_exist_ok=True)
-            return write_folder_by_rename(self.output, copy, SAVED_MODEL)
-        return write_by_rename(self.output, lambda new: shutil.copyfile(path, new))
-
-
 class Search:
     """The search for the smallest share whose file is fast enough.
 
@@ -197,7 +166,7 @@ class Search:
       fast: the trial that is fast enough, with its model, plan and file; None before there is one.
     """
 
-    def __init__(self, pruner: Pruner, files: Files, watch: Callable, target_ms: float, verbose: bool):
+    def __init__(self, pruner: Pruner, files: TrialFiles, watch: Callable, target_ms: float, verbose: bool):
         self.pruner, self.files, self.watch, self.target_ms, self.verbose = pruner, files, watch, target_ms, verbose
         self.trials: list[Trial] = []
         self.slow: Trial | None = None

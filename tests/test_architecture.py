@@ -64,6 +64,7 @@ LEVELS = {
     "kprune.stopwatch": 11,
     "kprune.profiling": 12,
     "kprune.latency_search": 12,
+    "kprune.trial_files": 11,
     "kprune.benchmark": 11,
     "kprune.compat": 10,
     "kprune": 13,

@@ -12,6 +12,7 @@ from keras import layers, ops
 from kprune.errors import ExportError, ModelError, OptionError
 from kprune.export import export_onnx, export_saved_model, export_tftrt, read_metadata, tensorrt
 from kprune.export._check import reason
+from kprune.export._metadata import SAVED_MODEL_FILE
 from kprune.export._runtime import kind_of, open_file
 from kprune.export._source import Source
 
@@ -130,7 +131,7 @@ def test_files_say_what_they_were_made_from(net, tmp_path, export, name):
 @every_format
 def test_a_damaged_file_is_told_as_that(net, tmp_path, export, name):
     path = export(net, tmp_path / name).path
-    file = path / "kprune.json" if path.is_dir() else path
+    file = path / SAVED_MODEL_FILE if path.is_dir() else path
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(ModelError, match="is damaged.*To mend"):
         read_metadata(path)
