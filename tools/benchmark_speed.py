@@ -144,16 +144,17 @@ def litert(weights, repeats):
             for name, path in paths.items():
                 data = {"representative_data": images} if quantize else {}
                 kprune.export_tflite(models[name], path, quantize=quantize, **data)
-            timings = kprune.benchmark_tflite(*paths.values(), runs=40 * repeats)
+            timed = kprune.Benchmark(tuple(kprune.benchmark_tflite(*paths.values(), runs=40 * repeats)), {})
+            faster = [timed.speedup(index) for index in range(len(timed))]
             figures[quantize or "float32"] = {
                 name: {
                     "flops_share": kprune.model_cost(models[name]).flops / kprune.model_cost(model).flops,
                     "median_ms": timing.median_ms,
                     "p10_ms": timing.p10_ms,
                     "p90_ms": timing.p90_ms,
-                    "time_share": timing.median_ms / timings[0].median_ms,
+                    "time_share": {"median": 1 / ratio.median, "p10": 1 / ratio.p90, "p90": 1 / ratio.p10},
                 }
-                for name, timing in zip(models, timings, strict=True)
+                for name, timing, ratio in zip(models, timed, faster, strict=True)
             }
     return figures
 
