@@ -5,8 +5,8 @@ python tools/benchmark_peers.py --peers=kprune,torch-pruning --cache=/somewhere/
 
 Every tool gets the network of keras.applications (224x224, random weights; on PyTorch the same layers), is asked to
 take away --target by the magnitude of weights, and is asked for the smallest network that it can make. A tool that
-cannot be installed or run has its reason in its row. What is counted is counted the same way for all, from the shapes
-of weights.
+cannot be installed or run has its reason in its row. Rows of tools that are not asked for stay as they are in the
+file. What is counted is counted the same way for all, from the shapes of weights.
 """
 
 import dataclasses
@@ -30,6 +30,7 @@ flags.DEFINE_float("target", 0.5, "Share to remove, 0..1.")
 flags.DEFINE_string("cache", None, "Folder of the virtual environments (default: peers in the user's cache).")
 flags.DEFINE_string("output", "docs/peers.md", "The Markdown file; the same facts as JSON beside it.")
 flags.DEFINE_float("minutes", 20, "The longest that one tool may take, its installation apart.")
+flags.DEFINE_string("remark", "", "Said in the rows of this run, such as what else the machine did.")
 flags.DEFINE_integer("threads", 1, "CPU threads that each tool may use.")
 
 WORKERS = pathlib.Path(__file__).resolve().parent / "peers"
@@ -135,7 +136,7 @@ def cells(title: str, facts: dict) -> list[str]:
         *(f"{title} {facts['version']}", facts["runs_on"], f"{facts['seconds']:.1f}", memory),
         *(f"{facts['prunable']}/{facts['layers']}", share("lowest", "flops"), share("lowest", "params")),
         *("removed" if facts["removes"] else "only masked", share("left", "flops"), share("left", "params")),
-        facts["how"],
+        "; ".join(filter(None, [facts["how"], facts.get("remark")])),
     ]
 
 
@@ -169,21 +170,28 @@ def chosen() -> dict[str, Peer]:
     return {name: PEERS[name] for name in names}
 
 
+def kept(path: pathlib.Path) -> dict:
+    """The results of an earlier run with the same target."""
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return earlier["results"] if earlier.get("target") == FLAGS.target else {}
+
+
 def main(_):
     peers = chosen()
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
     cache = pathlib.Path(FLAGS.cache).resolve() if FLAGS.cache else home / "kprune" / "peers"
-    results = {}
+    output = pathlib.Path(FLAGS.output)
+    results = kept(output.with_suffix(".json"))
     for name, peer in peers.items():
         try:
-            results[name] = measure(peer, environment_of(name, peer, cache))
+            results[name] = measure(peer, environment_of(name, peer, cache)) | {"remark": FLAGS.remark}
         except PeerError as error:
             results[name] = {"reason": str(error)}
         print(json.dumps({name: results[name]}), flush=True)
     whole = {json.dumps(facts["whole"], sort_keys=True) for facts in results.values() if "whole" in facts}
     if len(whole) > 1:
         raise PeerError(f"The tools did not get the same network: {', '.join(sorted(whole))}")
-    machine, output = machine_facts(), pathlib.Path(FLAGS.output)
+    machine, results = machine_facts(), {name: results[name] for name in PEERS if name in results}
     facts = json.dumps({"target": FLAGS.target, "machine": machine, "results": results}, indent=1) + "\n"
     for path, text in ((output, page(results, machine)), (output.with_suffix(".json"), facts)):
         write_by_rename(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))

@@ -37,6 +37,7 @@ OUTPUT = flags.DEFINE_string("output", None, "A JSON file to write; what it hold
 PLOT = flags.DEFINE_string("plot", None, "A picture to write.")
 PAGE = flags.DEFINE_string("page", None, "A Markdown page to write, with the picture.")
 
+BLAS_THREADS = os.environ.get("OPENBLAS_NUM_THREADS", "all")
 TARGET, LAYERS, FILTERS, IMAGES = 0.5, 8, 32, 64
 STAGES = ("trace", "scores", "selection", "surgery", "rest")
 
@@ -103,7 +104,8 @@ def measure_series(criterion, doubled, networks):
         )
         if seconds > PATIENCE.value:
             break
-    return {"criterion": criterion, "doubled": doubled, "points": points, **exponents(points)}
+    found = {"criterion": criterion, "doubled": doubled, "points": points, **exponents(points)}
+    return found | {"blas_threads": BLAS_THREADS}
 
 
 def exponents(points):
@@ -167,7 +169,8 @@ def stages(name, criterion):
     shares = "  ".join(f"{stage} {seconds / total:4.0%}" for stage, seconds in spent.items())
     print(f"{name:<20} {criterion:<12} {model.count_params():>12,} weights {total:7.2f} s  {shares}", flush=True)
     keras.backend.clear_session()
-    return {"model": name, "criterion": criterion, "weights": model.count_params(), "seconds": total, "stages": spent}
+    facts = {"model": name, "criterion": criterion, "weights": model.count_params(), "seconds": total}
+    return facts | {"stages": spent, "blas_threads": BLAS_THREADS}
 
 
 def draw(results, path):
@@ -223,8 +226,9 @@ def page(results, path):
     lines = [
         "# How planning grows with the network",
         "",
-        f"Written by `python tools/benchmark_scale.py --page={path}`, with Keras {keras.__version__} on "
-        f"{keras.backend.backend()}, {machine_facts().get('processor', '')}. Plain stacks of 3x3 convolutions with",
+        f"Written by `python tools/benchmark_scale.py --page={path}`, with Keras {keras.__version__} on",
+        f"{keras.backend.backend()}, {machine_facts().get('processor', '')}; threads of the matrix products:",
+        f"{threads_of(results['series'])} (OPENBLAS_NUM_THREADS). Plain stacks of 3x3 convolutions with",
         f"BatchNorm and random weights, asked to lose {TARGET:.0%} of their FLOPs; `reconstruction_error` sees",
         f"{IMAGES} images. A slope of 1 is linear in the number of weights. A series ends after its first plan that",
         f"takes longer than {PATIENCE.value:.0f} s.",
@@ -239,11 +243,16 @@ def page(results, path):
         "",
         f"`prune_model(model, {TARGET})` on networks of keras.applications with random weights, on inputs of",
         f"{SIZE.value}x{SIZE.value}. Random filters are hardly similar, so that `similarity` needs more rounds here",
-        "than on trained ones. What takes longer than a few seconds shows its progress.",
+        "than on trained ones. What takes longer than a few seconds shows its progress. Threads of the matrix",
+        f"products: {threads_of(results['stages'])}.",
         "",
         table(["model", "criterion", "weights", "seconds", *STAGES], whole),
     ]
     return "\n".join(lines) + "\n"
+
+
+def threads_of(entries):
+    return ", ".join(sorted({entry["blas_threads"] for entry in entries}))
 
 
 def slope(value):
