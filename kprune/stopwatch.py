@@ -124,13 +124,22 @@ def time_repeatedly(measure: Callable, target_ms: float, repeats: int, path) -> 
     while len(samples) < repeats or (
         len(samples) < MORE_REPEATS * repeats and min(samples) <= target_ms < max(samples)
     ):
-        ms = measure(path)
-        if not is_number(ms) or not 0 < ms < math.inf:
-            raise OptionError(
-                f"measure gave {ms!r} for {pathlib.Path(path).name}.", "Milliseconds above 0.", "Return a float."
-            )
-        samples.append(float(ms))
+        samples.append(milliseconds(measure, path))
     return tuple(samples)
+
+
+def milliseconds(measure: Callable, path) -> float:
+    """What a user's stop-watch says of a file.
+
+    Raises:
+      OptionError: it gives no number above 0.
+    """
+    ms = measure(path)
+    if not is_number(ms) or not 0 < ms < math.inf:
+        raise OptionError(
+            f"measure gave {ms!r} for {pathlib.Path(path).name}.", "Milliseconds above 0.", "Return a float."
+        )
+    return float(ms)
 
 
 def last_line(text: str) -> str:

@@ -214,6 +214,28 @@ def test_a_profile_prices_every_layer_that_has_a_kind_and_is_near_the_whole(tmp_
         kprune.profile_latency(model, runtime="onnxruntime", quantize="int8")
 
 
+def test_a_profile_by_a_stop_watch_of_the_users_own_holds_what_that_says():
+    """One that takes a millisecond per byte of the file."""
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, conv(conv(inputs, 8, "a"), 4, "b"))
+    sizes = {}
+
+    def measure(path):
+        sizes[path.name] = max(sizes.get(path.name, 0), path.stat().st_size)
+        return float(path.stat().st_size)
+
+    table = kprune.profile_latency(model, sweeps=1, measure=measure, verbose=False)
+    (grid,) = table.grids  # both are 3x3 convs on maps of one size
+    kernels = 4 * 9 * np.outer(grid.widths_in, grid.widths_out) + 4 * np.array(grid.widths_out)  # float32, and biases
+    assert np.ptp(grid.ms - kernels) < 64 and table.check["measured_ms"] == sizes["whole.tflite"]
+    assert "measure" in table.machine["measured_by"]
+    for wrong, words in ((0.0, "measure gave 0.0"), (None, "measure gave None")):
+        with pytest.raises(kprune.OptionError, match=words):
+            kprune.profile_latency(model, sweeps=1, measure=lambda path, ms=wrong: ms, verbose=False)
+    with pytest.raises(kprune.OptionError, match="measure is 'ssh'"):
+        kprune.profile_latency(model, measure="ssh")
+
+
 def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
     pytest.importorskip("ai_edge_litert")
     page = pathlib.Path(__file__).resolve().parent.parent / "docs" / "alignment.md"

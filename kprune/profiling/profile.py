@@ -20,7 +20,7 @@ from kprune.latency import Latency, LatencyTable
 from kprune.options import check_whole
 from kprune.profiling import _onnx, _tflite
 from kprune.progress import Progress
-from kprune.stopwatch import Stopwatch, median_ms
+from kprune.stopwatch import Stopwatch, median_ms, milliseconds
 from kprune.timings import machine_facts
 
 RUNTIMES = {"litert": ("tflite", _tflite.one_layer), "onnxruntime": ("onnx", _onnx.one_layer)}
@@ -31,9 +31,17 @@ CALIBRATION = 8  # random samples for an 8-bit file whose accuracy nobody looks 
 
 
 def profile_latency(
-    model, *, runtime: str = "litert", quantize: str | None = None, threads: int = 1, sweeps: int = 4, verbose=None
+    model,
+    *,
+    runtime: str = "litert",
+    quantize: str | None = None,
+    threads: int = 1,
+    sweeps: int = 4,
+    measure: Callable | None = None,
+    verbose=None,
 ) -> LatencyTable:
-    """Times every kind of layer of a model over its widths, and the whole model, on this device.
+    """Times every kind of layer of a model over its widths, and the whole model, on this device or, by a command, on
+    another.
 
     Each kind of layer (operation, kernel, stride and map size) is timed by itself in a small file, at some five numbers
     of input channels and at output channels around the multiples of 8 (of more in wide layers), where kernels step.
@@ -45,20 +53,23 @@ def profile_latency(
       quantize: None for float32, or "int8" (LiteRT).
       threads: CPU threads that one run may use.
       sweeps: how often everything is measured; the fastest counts, for other work only ever slows a run.
+      measure: called with the path of a TFLite or ONNX file, gives milliseconds; `kprune.CommandStopwatch("ssh ...")`
+        times on another device, hundreds of small files, and one sweep may be enough. None: here, in this process;
+        `threads` is for this alone.
       verbose: whether to show progress; None: as `keras.config` has it.
 
     Returns:
       A `LatencyTable`, its `check` with the measured and the predicted milliseconds of the whole model.
 
     Raises:
-      OptionError: an option out of range.
+      OptionError: an option out of range, or `measure` gives no number above 0.
       ModelError: the model has no graph or no layer that can be timed, or the runtime is not installed.
 
     Example:
       >>> table = kprune.profile_latency(model, quantize="int8")
       >>> table.save("table.json")
     """
-    check_options(runtime, quantize, threads, sweeps)
+    check_options(runtime, quantize, threads, sweeps, measure)
     graph = trace(model)
     calls = priced_calls(graph)
     points = [
@@ -66,14 +77,16 @@ def profile_latency(
         for kind, ins, outs in knots(calls)
         for width_in, width_out in itertools.product(ins, outs)
     ]
-    best = fastest(functools.partial(time_layer, runtime, quantize, threads), [(EMPTY, 1, 1), *points], sweeps, verbose)
+    watch = functools.partial(time_here, threads) if measure is None else functools.partial(milliseconds, measure)
+    best = fastest(functools.partial(time_layer, runtime, quantize, watch), [(EMPTY, 1, 1), *points], sweeps, verbose)
     overhead, best = best[0], iter(best[1:] - best[0])
     grids = [
         Grid(kind, ins, outs, np.maximum([[next(best) for _ in outs] for _ in ins], 0.0))
         for kind, ins, outs in knots(calls)
     ]
-    table = LatencyTable(tuple(grids), float(overhead), runtime, quantize, threads, machine_facts())
-    return check_table(table, model, graph, sweeps)
+    machine = machine_facts() if measure is None else {"measured_by": str(getattr(measure, "command", measure))}
+    table = LatencyTable(tuple(grids), float(overhead), runtime, quantize, threads, machine)
+    return check_table(table, model, graph, measure or Stopwatch(threads), sweeps)
 
 
 def fastest(watch: Callable, points: list[tuple], sweeps: int, verbose) -> np.ndarray:
@@ -88,7 +101,7 @@ def fastest(watch: Callable, points: list[tuple], sweeps: int, verbose) -> np.nd
     return best
 
 
-def check_options(runtime, quantize, threads, sweeps):
+def check_options(runtime, quantize, threads, sweeps, measure):
     """Refuses what cannot be measured.
 
     Raises:
@@ -101,6 +114,10 @@ def check_options(runtime, quantize, threads, sweeps):
             f"quantize is {quantize!r} with runtime={runtime!r}.", "None, or 'int8' with 'litert'.", "Leave it out."
         )
     check_whole("threads", threads, 1)
+    if measure is not None and not callable(measure):
+        raise OptionError(
+            f"measure is {measure!r}.", "A function, or None.", 'Pass kprune.CommandStopwatch("ssh ...").'
+        )
     check_whole("sweeps", sweeps, 1, example=4)
 
 
@@ -128,26 +145,31 @@ def widths_out(most: int) -> tuple[int, ...]:
     return tuple(int(width) for width in np.unique(around[around <= most]))
 
 
-def time_layer(runtime: str, quantize: str | None, threads: int, kind: LayerKind, width_in: int, width_out: int):
-    """Milliseconds of one run of one layer: the median of some runs."""
+def time_layer(runtime: str, quantize: str | None, watch: Callable, kind: LayerKind, width_in: int, width_out: int):
+    """Milliseconds of one run of one layer."""
     suffix, write = RUNTIMES[runtime]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / f"layer.{suffix}"
         path.write_bytes(write(kind, width_in, width_out, quantize))
-        model = open_file(path, threads)
-        model.feed(random_samples(model.inputs, model.batch))
-        return median_ms(model.invoke, WARMUP, FEWEST_RUNS, LEAST_MS)
+        return watch(path)
 
 
-def check_table(table: LatencyTable, model, graph: Graph, sweeps: int) -> LatencyTable:
+def time_here(threads: int, path) -> float:
+    """Milliseconds of one run of a small file: the median of some runs."""
+    model = open_file(path, threads)
+    model.feed(random_samples(model.inputs, model.batch))
+    return median_ms(model.invoke, WARMUP, FEWEST_RUNS, LEAST_MS)
+
+
+def check_table(table: LatencyTable, model, graph: Graph, watch: Callable, sweeps: int) -> LatencyTable:
     """The table with the time of the whole model beside what it predicts."""
     predicted = Latency(graph, table).total(np.ones(len(graph.sets), dtype=bool))
-    measured = time_whole(model, table, sweeps)
+    measured = time_whole(model, table, watch, sweeps)
     check = {"model": model.name, "measured_ms": measured, "predicted_ms": predicted}
     return dataclasses.replace(table, check=check)
 
 
-def time_whole(model, table: LatencyTable, sweeps: int) -> float:
+def time_whole(model, table: LatencyTable, watch: Callable, sweeps: int) -> float:
     """Milliseconds of one run of a model exported as the table was measured, the fastest of some timings."""
     suffix, _ = RUNTIMES[table.runtime]
     with tempfile.TemporaryDirectory() as folder:
@@ -159,4 +181,4 @@ def time_whole(model, table: LatencyTable, sweeps: int) -> float:
             data = [x.astype(np.float32) for x in data]
             calibration = {"representative_data": data if len(data) > 1 else data[0]} if table.quantize else {}
             export_tflite(model, path, quantize=table.quantize, batch_size=1, **calibration)
-        return min(Stopwatch(table.threads)(path) for _ in range(sweeps))
+        return min(milliseconds(watch, path) for _ in range(sweeps))

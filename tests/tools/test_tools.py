@@ -132,6 +132,14 @@ def test_a_profile_begins_only_where_its_file_can_be_written(tool, folder):
     assert code == 2 and "no of table.json does not exist" in errors
 
 
+def test_a_profile_by_a_command_holds_what_it_says(tool, folder):
+    given = ["--model=net.keras", "--output=sizes.json", "--sweeps=1", "--measure_command=stat -c %s"]
+    assert tool("profile_layers", *given)[0] == 0
+    table = kprune.LatencyTable.load(folder / "sizes.json")
+    assert table.machine == {"measured_by": "stat -c %s"} and table.check["measured_ms"] > 1000
+    assert tool("profile_layers", *given, "--threads=2")[0] == 2
+
+
 def test_lists_of_a_config_fill_flags_that_are_given_several_times(tool, folder):
     (folder / "wrong_runtime.json").write_text('{"runtimes": ["litert", "no-runtime"]}')
     code, _, errors = tool("measure_alignment", "--config=wrong_runtime.json")
