@@ -8,6 +8,8 @@ side. docs/alignment.md has such tables, and the presets of kprune.Limits(round_
 Let nothing else run meanwhile. A mistake gives one line and exit code 2.
 """
 
+import functools
+
 from absl import flags
 
 import _cli
@@ -29,7 +31,7 @@ SWEEPS = flags.DEFINE_integer("sweeps", 5, "How often everything is measured; th
 
 def main(_) -> None:
     from kprune.kinds import LayerKind
-    from kprune.profiling.profile import fastest, time_layer
+    from kprune.profiling.profile import fastest, time_here, time_layer
 
     widths, side = [int(width) for width in WIDTHS.value], (SIZE.value, SIZE.value)
     kinds = [LayerKind("conv", side, (k, k), (1, 1), (1, 1), "same") for k in (3, 1)]
@@ -37,7 +39,8 @@ def main(_) -> None:
 
     def watch(name: str, kind: LayerKind, width_in: int, width_out: int) -> float:
         runtime, _, quantize = name.partition("-")
-        return time_layer(runtime, quantize or None, THREADS.value, kind, width_in, width_out)
+        here = functools.partial(time_here, THREADS.value)
+        return time_layer(runtime, quantize or None, here, kind, width_in, width_out)
 
     for title, pair in (
         ("output", lambda width: (OTHER.value, width)),
