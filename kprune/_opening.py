@@ -7,6 +7,7 @@ import numpy as np
 
 from kprune import _keras
 from kprune._keras import Functional, Node
+from kprune.errors import ModelError
 
 RESHAPE = _keras.bare_operation("Reshape")
 
@@ -98,7 +99,13 @@ def handed_over(args: tuple, kwargs: dict):
 
 
 def tensors_in(arguments) -> list[keras.KerasTensor]:
+    """The symbolic tensors among the arguments of a call."""
     return [x for x in _keras.flatten(arguments) if isinstance(x, keras.KerasTensor)]
+
+
+def arrays_in(arguments) -> list:
+    """The constant arrays among the arguments of a call."""
+    return [x for x in _keras.flatten(arguments) if hasattr(x, "shape") and not isinstance(x, keras.KerasTensor)]
 
 
 def stateless_call(layer, args: tuple, kwargs: dict, weights=()):
@@ -118,9 +125,8 @@ def stateless_call(layer, args: tuple, kwargs: dict, weights=()):
 
 def array_arguments(graph: Functional) -> list[np.ndarray]:
     """The constant arrays that the operations of a graph take."""
-    given = [keras.tree.flatten((node.arguments.args, node.arguments.kwargs)) for node in _keras.nodes(graph)]
-    arrays = [x for values in given for x in values if hasattr(x, "shape") and not isinstance(x, keras.KerasTensor)]
-    return [_keras.to_numpy(x) for x in arrays]
+    given = [(node.arguments.args, node.arguments.kwargs) for node in _keras.nodes(graph)]
+    return [_keras.to_numpy(x) for x in arrays_in(given)]
 
 
 def runnable(graph: Functional) -> Functional:
@@ -181,10 +187,9 @@ def arguments_like(node: Node) -> tuple[tuple, dict] | None:
     among them.
     """
     args, kwargs = node.arguments.args, node.arguments.kwargs
-    given, shapes = _keras.flatten((args, kwargs)), iter(node.inputs)
-    arrays = any(hasattr(x, "shape") and not isinstance(x, keras.KerasTensor) for x in given)
-    if arrays or tensors_in(kwargs.get("mask")):
+    if arrays_in((args, kwargs)) or tensors_in(kwargs.get("mask")):
         return None
+    given, shapes = _keras.flatten((args, kwargs)), iter(node.inputs)
 
     def like(x):
         if not isinstance(x, keras.KerasTensor):
@@ -201,17 +206,44 @@ def signature(arguments) -> str:
     return repr(keras.tree.map_structure(lambda x: "tensor" if isinstance(x, keras.KerasTensor) else repr(x), both))
 
 
+def note_calls(function: Functional | None, found: dict[int, set[str]], inside: dict):
+    """Adds what else than tensors the operations of a graph, and of the models in it, are called with.
+
+    Args:
+      function: the graph, or None.
+      found: the `signature`s, by the id of the operation.
+      inside: the graphs of what was opened before, by the id of the operation.
+
+    Raises:
+      ModelError: a layer that was opened for one call is called with something else here.
+    """
+    for node in _keras.nodes(function) if function is not None else ():
+        own, this = found[id(node.operation)], signature(node.arguments)
+        if this not in own and inside.get(id(node.operation)) and not _keras.is_model(node.operation):
+            raise ModelError(
+                f"'{node.operation.name}' is called with other options inside another layer: {this}.",
+                "The same options wherever it is called, or a rule for it.",
+                "Make a layer of its own for each, or register a rule with kprune.register_rule.",
+            )
+        own.add(this)
+        if _keras.is_model(node.operation):
+            note_calls(_keras.functional(node.operation), found, inside)
+
+
 def passes(node: Node) -> bool:
     """Whether a layer gives back the very tensor that it is given when it is not training, as stochastic depth does."""
-    layer, arguments = node.operation, arguments_like(node)
-    if not getattr(layer, "_call_has_training_arg", False) or arguments is None:
+    layer = node.operation
+    if not getattr(layer, "_call_has_training_arg", False) or layer.trainable_variables or len(node.inputs) != 1:
         return False
-    (args, kwargs), tensors = arguments, tensors_in(arguments)
+    arguments = arguments_like(node)
+    if arguments is None:
+        return False
+    args, kwargs = arguments
     try:
         outputs = stateless_call(layer, args, kwargs | {"training": False})
     except Exception:  # whatever a user's call() raises on symbolic tensors, nothing is known of it
         return False
-    return not layer.trainable_variables and len(tensors) == 1 and outputs is tensors[0]
+    return outputs is tensors_in(arguments)[0]
 
 
 def sizes_inside(function: Functional, given: list) -> dict[int, keras.KerasTensor]:

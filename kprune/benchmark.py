@@ -52,9 +52,13 @@ def benchmark(
     """
     if not models:
         raise OptionError("benchmark got no model.", "At least one.", "Pass paths or Keras models.")
-    for name, value, least in (("warmup", warmup, 0), ("runs", runs, 1), ("batch_size", batch_size, 1)):
+    for name, value, least in (
+        ("warmup", warmup, 0),
+        ("runs", runs, 1),
+        ("batch_size", batch_size, 1),
+        ("threads", threads, 1),
+    ):
         check_whole(name, value, least)
-    check_whole("threads", threads, 1)
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         backend = keras.backend.backend()

@@ -30,19 +30,20 @@ def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool
         raise ExportError(
             f"{path} is already there, as {kind}.", "A new file name.", "Choose another, or remove it first."
         )
-    temporary = None
     try:
         handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = pathlib.Path(name)
+    except OSError as error:
+        raise _refused(path, error) from error
+    os.close(handle)
+    temporary = pathlib.Path(name)
+    try:
         write(temporary)
         temporary.chmod(0o666 & ~current_umask())
         os.replace(temporary, path)
     except OSError as error:
         raise _refused(path, error) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return path
 
 

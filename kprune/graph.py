@@ -154,8 +154,6 @@ class Tracer:
         known = {id(symbol): tensor for symbol, tensor in zip(function.inputs, tensors, strict=True)}
         sized = {} if given is None else _opening.sizes_inside(function, given)
         for node in _keras.nodes(function):
-            self.signatures[id(node.operation)].add(_opening.signature(node.arguments))
-        for node in _keras.nodes(function):
             if any(id(x) not in known for x in node.inputs):
                 continue
             inputs, outputs = ([sized.get(id(x), x) for x in side] for side in (node.inputs, node.outputs))
@@ -200,6 +198,7 @@ class Tracer:
             elif _keras.is_layer(operation) and isinstance(find_rule(_keras.transparent(operation)), NoRule):
                 arguments = _opening.arguments_like(node) if len(self.signatures[id(operation)]) == 1 else None
                 opened = None if arguments is None else _opening.open_layer(operation, *arguments)
+                _opening.note_calls(opened, self.signatures, self.inside)
                 self.inside[id(operation)] = opened
         return self.inside.get(id(operation))
 
@@ -273,6 +272,7 @@ def trace(model) -> Graph:
     """
     function = _opening.graph_of(model)
     tracer = Tracer()
+    _opening.note_calls(function, tracer.signatures, tracer.inside)
     tracer.inside[id(model)] = function
     inputs = [Tensor(tracer.channels.frozen(len(x.shape), INPUT_REASON), next(tracer.places)) for x in function.inputs]
     outputs = tracer.run(function, inputs)

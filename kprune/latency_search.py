@@ -13,6 +13,7 @@ import numpy as np
 from kprune.api import check_graph, with_data
 from kprune.errors import OptionError, TargetError
 from kprune.export import export_tflite
+from kprune.export.saved_model import MARK
 from kprune.files import check_place
 from kprune.graph import trace
 from kprune.latency import Latency, as_table
@@ -20,7 +21,7 @@ from kprune.options import check_whole, is_number
 from kprune.plan import Plan, make_plan
 from kprune.search import Pruner
 from kprune.stopwatch import Stopwatch, time_repeatedly
-from kprune.trial_files import SAVED_MODEL, TrialFiles
+from kprune.trial_files import TrialFiles
 
 MOST_TRIALS = 16
 MARGIN = 0.15  # of the bracket, that a guess keeps away from either end
@@ -121,7 +122,7 @@ def prune_to_latency(
     """
     check_options(target_ms, measure, export, tolerance, repeats)
     if output is not None:
-        check_place(output, SAVED_MODEL)
+        check_place(output, MARK)
     criterion, graph = with_data(criterion, data, repair, again=True), trace(model)
     check_graph(graph, strict)
     quantities = {} if latency is None else {"latency": Latency(graph, as_table(latency))}

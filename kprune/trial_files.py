@@ -6,9 +6,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kprune.export.saved_model import MARK
 from kprune.files import write_by_rename, write_folder_by_rename
-
-SAVED_MODEL = "saved_model.pb"
 
 
 @dataclass(frozen=True)
@@ -37,5 +36,5 @@ class TrialFiles:
             return None
         if path.is_dir():
             copy = functools.partial(shutil.copytree, path, dirs_exist_ok=True)
-            return write_folder_by_rename(self.output, copy, SAVED_MODEL)
+            return write_folder_by_rename(self.output, copy, MARK)
         return write_by_rename(self.output, lambda new: shutil.copyfile(path, new))

@@ -564,6 +564,15 @@ def test_opening_a_layer_leaves_no_trace_in_it():
     assert [len(layer._inbound_nodes) for layer in inside] == before
 
 
+def test_a_layer_called_with_another_number_inside_a_model_is_not_opened():
+    decoder, inner_input = Decoder(6, name="decoder"), keras.Input((8, 8, 6))
+    inner = keras.Model(inner_input, twice(decoder, inner_input, (1.0,)), name="inner")
+    model = build(lambda x: inner(twice(decoder, stem(x, 6), (-2.0,))))
+    assert any("no rule for Decoder" in reason for reason in trace(model).barriers.values())
+    whole = kprune.apply_plan(model, kprune.plan_rates(model, {"head": 0.0}, criterion="l1"), mode="soft")
+    np.testing.assert_allclose(run(whole, IMAGES), run(model, IMAGES), rtol=1e-4, atol=1e-5)
+
+
 class Sub(keras.Model):
     """A model whose `call` is Keras layers only."""
 

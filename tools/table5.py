@@ -103,11 +103,11 @@ def pruned_variants(model) -> dict:
     """The plan for each --round_to, by the name of the variant; one that forbids the target is left out."""
     import kprune
 
-    plans = {}
+    plans, options = {}, chosen_by()
     for step in FLAGS.round_to:
         limits = kprune.Limits(round_to=int(step) if step.isdigit() else step)
         try:
-            plan = kprune.plan_pruning(model, FLAGS.target_flops, limits=limits, **chosen_by())
+            plan = kprune.plan_pruning(model, FLAGS.target_flops, limits=limits, **options)
         except kprune.TargetError as error:
             print(f"{model.name}, round_to={step} is left out: {error}", flush=True)
             continue
