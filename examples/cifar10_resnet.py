@@ -44,8 +44,16 @@ def fine_tune(model, data, epochs, learning_rate, callbacks=()):
         optimizer=keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=1e-4),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=not softmax),
         metrics=["accuracy"],
+        jit_compile="auto" if keras.backend.backend() != "tensorflow" or _has_gpu() else False,
     )
     return model.fit(data, epochs=epochs, verbose=2, callbacks=list(callbacks)).history
+
+
+def _has_gpu():
+    """On CPUs, TensorFlow's own convolutions train these networks 1.6 times as fast as those that XLA makes."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def make_criterion(name, seed):

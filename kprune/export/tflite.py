@@ -11,6 +11,7 @@ from kprune.errors import ExportError, OptionError
 from kprune.export._check import Export, compare
 from kprune.export._litert import open_tflite
 from kprune.export._metadata import with_metadata
+from kprune.export._requantization import check_factors
 from kprune.export._runtime import SIGNATURE, quiet
 from kprune.export._samples import Samples, in_batches, random_samples
 from kprune.export._source import RANDOM_SAMPLES, Source, save
@@ -91,8 +92,9 @@ def export_tflite(
       OptionError: an unknown `quantize`, an `io_dtype` or `batch_size` that does not go with the rest, no data for
         "int8", signatures with other inputs, or data that does not fit the model.
       ModelError: a model without known inputs, another backend than TensorFlow, or outputs that are not finite.
-      ExportError: the model cannot be converted, `path` cannot be written, or a float32 file differs from the model by
-        more than 0.001. Nothing is left behind.
+      ExportError: the model cannot be converted, `path` cannot be written, a float32 file differs from the model by
+        more than 0.001, or outputs go so far beyond the ranges of an "int8" file that LiteRT would not open it. Nothing
+        is left behind.
 
     Example:
       >>> print(kprune.export_tflite(model, "small.tflite", quantize="int8", representative_data=x_train[:200]))
@@ -169,7 +171,7 @@ def _convert(sources: dict[str, Source], options: _Options) -> bytes:
             _set_quantization(converter, options)
             if options.calibration is not None and options.quantize in CALIBRATED:
                 converter.representative_dataset = lambda: _calibration(sources, options.calibration)
-            return with_metadata(converter.convert(), facts)
+            content = converter.convert()
     except Exception as error:
         raise ExportError(
             f"{source.name} could not be converted to TFLite ({options.quantize or 'float32'}): {_reason(error)}.",
@@ -177,6 +179,9 @@ def _convert(sources: dict[str, Source], options: _Options) -> bytes:
             "Replace the operation that the reason names"
             + (', or pass quantize="dynamic", which can keep it in float.' if options.calibration else "."),
         ) from error
+    if options.quantize == "int8":
+        check_factors(content, source.name)
+    return with_metadata(content, facts)
 
 
 def _calibration(sources: dict[str, Source], samples: Samples):

@@ -249,6 +249,28 @@ def test_an_operation_that_tflite_lacks_is_named_and_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def cancelling():
+    """A model of differences between channels, and a function of images whose channels differ by a share."""
+    inputs = keras.Input((4, 4, 2))
+    model = keras.Model(inputs, layers.Conv2D(3, 1, name="differences")(inputs), name="net")
+    model.layers[-1].set_weights([np.array([[[[1.0] * 3, [-1.0] * 3]]], "float32"), np.zeros(3)])
+    return model, lambda share: IMAGES[:, :4, :4, :1] * np.array([1, 1 + share], "float32")
+
+
+def test_outputs_far_beyond_their_range_are_refused(tmp_path):
+    model, images = cancelling()
+    with pytest.raises(ExportError, match=r"differences.*' of net would multiply its sums by"):
+        export_tflite(model, tmp_path / "net.tflite", quantize="int8", representative_data=images(1e-5))
+    assert not list(tmp_path.iterdir())
+
+
+def test_outputs_that_nearly_cancel_are_not_refused(tmp_path):
+    model, images = cancelling()
+    assert export_tflite(
+        model, tmp_path / "net.tflite", quantize="int8", representative_data=images(1e-3)
+    ).path.exists()
+
+
 def test_a_float32_file_that_differs_leaves_no_file(net, tmp_path, monkeypatch):
     reference = Source.outputs
     monkeypatch.setattr(
