@@ -1,21 +1,18 @@
 """What users call to prune a model at once."""
 
-from dataclasses import dataclass
-
 import keras
 
 from kprune.calibration import handed_on, merge_factors
-from kprune.cost import CostModel
 from kprune.criteria import Criterion, get_criterion, inform
 from kprune.criteria.base import require_finite_weight
 from kprune.data import require_rereadable
 from kprune.errors import ModelError, OptionError
 from kprune.graph import Graph, trace
-from kprune.latency import Latency, as_table
 from kprune.plan import Plan, make_plan
 from kprune.reconstruction import reconstruct
-from kprune.selection import Bounds, Budget, bind, make_budget, require_reachable, select
+from kprune.selection import Bounds, Budget, bind, select
 from kprune.surgery import rebuild
+from kprune.targets import Targets
 from kprune.zeros import dead_sets
 
 
@@ -68,29 +65,6 @@ def plan_pruning(
     return plan_graph(trace(model), targets, criterion, limits, strict)
 
 
-@dataclass(frozen=True)
-class Targets:
-    """What a user asks to be removed; see `plan_pruning`."""
-
-    flops: float | None = None
-    params: float | None = None
-    latency: float | None = None
-    table: object = None
-
-    def budget(self, graph: Graph) -> Budget:
-        """The budget for a model.
-
-        Raises:
-          OptionError, ModelError: see `plan_pruning`.
-        """
-        if self.table is not None and self.latency is None:
-            raise OptionError(
-                "latency came without target_latency.", "Both.", "Pass target_latency=0.5, or leave latency out."
-            )
-        others = {} if self.latency is None else {"latency": Latency(graph, as_table(self.table))}
-        return make_budget(CostModel(graph, **others), self.flops, self.params, self.latency)
-
-
 def with_data(criterion, data, repair: bool = False, again: bool = False) -> Criterion:
     """A criterion, or its name, as an object that has the data it needs.
 
@@ -116,7 +90,7 @@ def plan_graph(graph: Graph, targets: Targets, criterion, limits, strict: bool) 
     check_graph(graph, strict)
     budget = targets.budget(graph)
     bounds = bind(limits, graph, quantity=budget.quantity)
-    require_reachable(budget, bounds)
+    budget.check(bounds)
     return choose(criterion, budget, bounds)
 
 

@@ -12,6 +12,7 @@ from kprune.graph import Graph, trace
 from kprune.rules import NoRule, find_rule
 
 FLOAT_BYTES = 4
+WORDS = {"flops": "FLOPs", "params": "parameters", "latency": "predicted milliseconds"}
 logger = logging.getLogger("kprune")
 
 

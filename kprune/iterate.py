@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import keras
 
 from kprune.api import apply_to_graph, check_graph, choose, with_data
-from kprune.cost import CostModel
 from kprune.criteria import Criterion, Similarity
 from kprune.errors import OptionError
 from kprune.graph import Graph, trace
@@ -18,7 +17,8 @@ from kprune.options import check_whole
 from kprune.plan import Plan, make_plan
 from kprune.record import PruningRecord
 from kprune.resume import RunFolder, fingerprint
-from kprune.selection import Budget, Limits, bind, make_budget, next_ratio, require_reachable, select_in_one_round
+from kprune.selection import Budget, Limits, bind, next_ratio, select_in_one_round
+from kprune.targets import Targets, table_settings
 
 logger = logging.getLogger("kprune")
 STATE = "run.json"
@@ -47,6 +47,8 @@ def prune_iteratively(
     target_flops=None,
     *,
     target_params=None,
+    target_latency=None,
+    latency=None,
     criterion="similarity",
     rounds=None,
     data=None,
@@ -68,7 +70,9 @@ def prune_iteratively(
         round before, its optimizer state sliced along: compile it anew in `fit` to begin the learning-rate schedule
         again.
       target_flops: the share of the FLOPs of `model` to remove by the end, 0..1.
-      target_params: the same of the parameters; give one of the two.
+      target_params: the same of the parameters.
+      target_latency, latency: the same of the milliseconds on a device, and the table that predicts them, see
+        `plan_pruning`; give one of the three.
       criterion: a name or an object, see `plan_pruning`.
       data: a few hundred images, from which each round repairs the weights that stay, before `fit`; and what the
         criterion looks at, see `prune_model`. Read in every round.
@@ -97,16 +101,8 @@ def prune_iteratively(
     """
     criterion = with_data(criterion, data, repair, again=True)
     check_options(fit, criterion, rounds)
-    start = Start.of(model, (target_flops, target_params), limits, strict)
-    settings = {
-        "target": {start.budget.kind: start.budget.target},
-        "criterion": {"name": criterion.name, **criterion.get_config()},
-        "rounds": rounds,
-        "repair": data is not None and repair,
-        "limits": repr(limits),
-        "weights": fingerprint(model),
-    }
-    folder = RunFolder(directory, STATE, settings)
+    start = Start.of(model, Targets(target_flops, target_params, target_latency, latency), limits, strict)
+    folder = RunFolder(directory, STATE, settings_of(start, criterion, rounds, data is not None and repair))
     plan, record, small = resumed(folder, start)
     while start.missing(plan) > 0:
         graph = start.graph if small is model else trace(small)
@@ -127,24 +123,26 @@ class Start:
 
     Attributes:
       graph: the traced model.
+      targets: as the user gave them.
       budget: the target, as a share of this network.
       limits: as the user gave them.
       widths: how many filters each layer has, by path.
     """
 
     graph: Graph = field(repr=False)
+    targets: Targets
     budget: Budget
     limits: Limits | None
     widths: dict[str, int] = field(repr=False)
 
     @classmethod
-    def of(cls, model, targets: tuple, limits, strict: bool) -> "Start":
+    def of(cls, model, targets: Targets, limits, strict: bool) -> "Start":
         """Traces the model and checks that the target can be reached."""
         graph = trace(model)
         check_graph(graph, strict)
-        budget = make_budget(CostModel(graph), *targets)
-        require_reachable(budget, bind(limits, graph))
-        return cls(graph, budget, limits, {w.path: w.shape[w.writes] for w in graph.writers})
+        budget = targets.budget(graph)
+        budget.check(bind(limits, graph, quantity=budget.quantity))
+        return cls(graph, targets, budget, limits, {w.path: w.shape[w.writes] for w in graph.writers})
 
     def removed(self, plan: Plan) -> float:
         """The share that a plan removes."""
@@ -164,6 +162,19 @@ class Start:
         return self.budget.target * (done + 1) / rounds if done + 1 < rounds else self.budget.target
 
 
+def settings_of(start: Start, criterion: Criterion, rounds: int | None, repair: bool) -> dict:
+    """What tells one run from another, as JSON holds it."""
+    return {
+        "target": {start.budget.kind: start.budget.target},
+        "criterion": {"name": criterion.name, **criterion.get_config()},
+        "rounds": rounds,
+        "repair": repair,
+        "limits": repr(start.limits),
+        "weights": fingerprint(start.graph.model),
+        **table_settings(start.targets.table),
+    }
+
+
 def choose_step(start: Start, plan: Plan, graph: Graph, criterion: Criterion, rounds: int | None, record) -> Plan:
     """What the next round removes, chosen by the weights as they are now.
 
@@ -178,9 +189,9 @@ def choose_step(start: Start, plan: Plan, graph: Graph, criterion: Criterion, ro
       A plan for the network of now.
     """
     share = 1.0 - (1.0 - start.goal(plan, rounds)) / (1.0 - start.removed(plan))
-    budget = Budget(start.budget.kind, share, CostModel(graph))
-    bounds = bind(start.limits, graph, start.widths)
-    require_reachable(budget, bounds)
+    budget = Budget(start.budget.kind, share, start.targets.cost(graph))
+    bounds = bind(start.limits, graph, start.widths, budget.quantity)
+    budget.check(bounds)
     if rounds is not None:
         return choose(criterion, budget, bounds)
     ratio = ratio_of_next(record, criterion, start.budget)

@@ -16,11 +16,11 @@ from kprune.export import export_tflite
 from kprune.export.saved_model import MARK
 from kprune.files import check_place
 from kprune.graph import trace
-from kprune.latency import Latency, as_table
 from kprune.options import check_whole, is_number
 from kprune.plan import Plan, make_plan
 from kprune.search import Pruner
 from kprune.stopwatch import Stopwatch, time_repeatedly
+from kprune.targets import quantities
 from kprune.trial_files import TrialFiles
 
 MOST_TRIALS = 16
@@ -125,9 +125,8 @@ def prune_to_latency(
         check_place(output, MARK)
     criterion, graph = with_data(criterion, data, repair, again=True), trace(model)
     check_graph(graph, strict)
-    quantities = {} if latency is None else {"latency": Latency(graph, as_table(latency))}
-    kind = "flops" if latency is None else "latency"
-    pruner = Pruner.of(graph, kind, criterion, limits, data if repair else None, **quantities)
+    kind, others = "flops" if latency is None else "latency", quantities(graph, latency is not None, latency)
+    pruner = Pruner.of(graph, kind, criterion, limits, data if repair else None, **others)
     with tempfile.TemporaryDirectory() as folder:
         files = TrialFiles(export or export_tflite, pathlib.Path(folder), output)
         watch = functools.partial(time_repeatedly, measure or Stopwatch(), target_ms, repeats)

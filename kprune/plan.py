@@ -109,7 +109,9 @@ class Plan:
             for first, then in pairs
         )
         flops, params = (self.flops[0], later.flops[1]), (self.params[0], later.params[1])
-        return Plan(layers, later.criterion, later.target, flops, params)
+        timed = self.latency is not None and later.latency is not None
+        latency = (self.latency[0], later.latency[1]) if timed else None
+        return Plan(layers, later.criterion, later.target, flops, params, latency=latency)
 
     def summary(self) -> str:
         """A table, one line per layer, with the totals below."""

@@ -2,13 +2,14 @@
 
 import json
 
+from kprune.cost import WORDS
 from kprune.errors import PlanError
 from kprune.files import write_by_rename
 from kprune.plan import Plan
 
 SCHEMA = 1
 ALWAYS = ("flops", "params", "pruned_flops", "pruned_params", "filters", "rates")
-OF_A_ROUND = ("epoch", "ratio", "relaxed", "target")
+OF_A_ROUND = ("epoch", "ratio", "relaxed", "target", "latency", "pruned_latency")
 
 
 class PruningRecord:
@@ -19,8 +20,9 @@ class PruningRecord:
         "flops" and "params" (what is left; FLOPs are multiply-accumulates of conv and dense layers, batch 1),
         "pruned_flops" and "pruned_params" (the share removed, 0..1, of the network before the first round), "filters"
         (how many are gone by now), "rates" (per layer the share of its filters that is gone, 0..1; frozen layers left
-        out). Then what the round says of itself ("ratio", "relaxed", "epoch", "target"), and the metrics of the
-        training that followed it, by their Keras names.
+        out). With a latency table also "latency" (the milliseconds predicted) and "pruned_latency". Then what the round
+        says of itself ("ratio", "relaxed", "epoch", "target"), and the metrics of the training that followed it, by
+        their Keras names.
 
     Example:
       >>> callback = kprune.SimilarityPruning(0.5)
@@ -50,6 +52,8 @@ class PruningRecord:
         gone = sum(entry.filters - len(entry.keep) for entry in plan.layers)
         shares = 1.0 - flops / max(flops_before, 1), 1.0 - params / max(params_before, 1)
         row = dict(zip(ALWAYS, (flops, params, *shares, gone, rates), strict=True)) | details
+        if plan.latency is not None:
+            row |= {"latency": plan.latency[1], "pruned_latency": 1.0 - plan.latency[1] / plan.latency[0]}
         rounds = len(self)
         for name in row.keys() | self.history.keys():
             self.history.setdefault(name, [None] * rounds).append(row.get(name))
@@ -74,9 +78,10 @@ class PruningRecord:
     def line(self, place: int = -1) -> str:
         """One round in words."""
         row = {name: values[place] for name, values in self.history.items() if values[place] is not None}
-        removed = f"{row['pruned_flops']:.2%} of the FLOPs, {row['pruned_params']:.2%} of the parameters removed"
+        shares = {words: row.get(f"pruned_{kind}") for kind, words in WORDS.items()}
+        removed = ", ".join(f"{share:.2%} of the {words}" for words, share in shares.items() if share is not None)
         metrics = [f"{name} {value:.4f}" for name, value in row.items() if name not in (*ALWAYS, *OF_A_ROUND)]
-        return "; ".join([removed, *([row["relaxed"]] if "relaxed" in row else []), *metrics])
+        return "; ".join([f"{removed} removed", *([row["relaxed"]] if "relaxed" in row else []), *metrics])
 
     def to_json(self) -> str:
         return json.dumps({"schema": SCHEMA, "history": self.history}, indent=1)

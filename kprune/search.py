@@ -7,17 +7,17 @@ import keras
 import numpy as np
 
 from kprune.api import apply_to_graph, check_graph, choose, with_data
-from kprune.cost import CostModel, Quantity
+from kprune.cost import WORDS, CostModel, Quantity
 from kprune.criteria import Criterion
 from kprune.errors import OptionError, TargetError
 from kprune.graph import Graph, trace
 from kprune.options import is_number
 from kprune.plan import Plan
 from kprune.resume import RunFolder, fingerprint
-from kprune.selection import Bounds, Budget, bind, make_budget, require_reachable
+from kprune.selection import Bounds, Budget, bind, make_budget
+from kprune.targets import quantities, table_settings
 
 STATE = "search.json"
-WORDS = {"flops": "FLOPs", "params": "parameters"}
 SMALLEST = 1e-6  # a target that nearly every network can reach; what is truly reachable comes with the check of it
 
 
@@ -58,6 +58,7 @@ def find_target(
     accept: Callable,
     *,
     budget="flops",
+    latency=None,
     criterion=None,
     data=None,
     repair=True,
@@ -76,7 +77,8 @@ def find_target(
       model: a built functional or Sequential `keras.Model`; never changed.
       accept: called with a pruned model, compiled as `model` is; it may fine-tune it in place, then says whether it is
         good enough: True or False.
-      budget: "flops" or "params": what the target is a share of.
+      budget: "flops", "params" or "latency": what the target is a share of.
+      latency: for the last, the table of the device, see `plan_pruning`.
       criterion, data, repair, limits, strict: see `prune_model`; data are read for every network.
       tolerance: the search ends when the largest share accepted and the smallest refused are this close, 0..1.
       directory: a folder for what was tried (`search.json`) and the models accepted (`accepted_0.475000.keras`). A
@@ -99,10 +101,11 @@ def find_target(
       >>> found = kprune.find_target(model, accept)
       >>> found.target, kprune.model_cost(found.model).flops
     """
-    check_options(accept, budget, tolerance)
+    check_options(accept, budget, latency, tolerance)
     criterion, graph = with_data(criterion, data, repair, again=True), trace(model)
     check_graph(graph, strict)
-    pruner = Pruner.of(graph, budget, criterion, limits, data if repair else None)
+    others = quantities(graph, budget == "latency", latency)
+    pruner = Pruner.of(graph, budget, criterion, limits, data if repair else None, **others)
     settings = {
         "budget": budget,
         "criterion": {"name": pruner.criterion.name, **pruner.criterion.get_config()},
@@ -110,19 +113,26 @@ def find_target(
         "limits": repr(limits),
         "tolerance": tolerance,
         "weights": fingerprint(model),
+        **table_settings(latency),
     }
     trials = Trials(pruner, accept, RunFolder(directory, STATE, settings), verbose)
     bisect(trials, 0.0, pruner.reachable, tolerance)
     return trials.best()
 
 
-def check_options(accept, budget, tolerance):
+def check_options(accept, budget, latency, tolerance):
     if not callable(accept):
         raise OptionError(
             f"accept is {accept!r}.", "A function of a model.", "Pass lambda small: accuracy(small) > 0.9."
         )
     if budget not in WORDS:
-        raise OptionError(f"budget is {budget!r}.", "'flops' or 'params'.", "Choose one of them.")
+        raise OptionError(f"budget is {budget!r}.", "'flops', 'params' or 'latency'.", "Choose one of them.")
+    if (budget == "latency") != (latency is not None):
+        raise OptionError(
+            f"budget is {budget!r} {'without' if latency is None else 'together with'} a latency table.",
+            "A table with budget='latency', and only there.",
+            "Pass budget='latency', latency='table.json'.",
+        )
     if not is_number(tolerance) or not 0 < tolerance < 1:
         raise OptionError(f"tolerance is {tolerance!r}.", "A share, 0..1.", "Pass 0.02.")
 
@@ -152,7 +162,7 @@ class Pruner:
     def of(cls, graph: Graph, kind: str, criterion: Criterion, limits, data, **quantities: Quantity) -> "Pruner":
         cost = CostModel(graph, **quantities)
         bounds = bind(limits, graph, quantity=cost.quantities[kind])
-        reachable = require_reachable(make_budget(cost, **{f"target_{kind}": SMALLEST}), bounds)
+        reachable = make_budget(cost, **{f"target_{kind}": SMALLEST}).check(bounds)
         return cls(graph, cost, criterion, bounds, kind, reachable, data)
 
     def plan(self, target: float) -> Plan:

@@ -49,6 +49,7 @@ LEVELS = {
     "kprune.reconstruction": 7,
     "kprune.record": 7,
     "kprune.resume": 7,
+    "kprune.targets": 7,
     "kprune.api": 8,
     "kprune.callbacks": 9,
     "kprune.iterate": 9,
@@ -92,10 +93,10 @@ MAX_ARGUMENTS = 7
 ARGUMENTS = {
     "kprune.api.plan_pruning": 9,
     "kprune.api.prune_model": 11,
-    "kprune.callbacks.gradual.GradualPruning.__init__": 10,
-    "kprune.callbacks.similarity.SimilarityPruning.__init__": 9,
-    "kprune.iterate.prune_iteratively": 12,
-    "kprune.search.find_target": 11,
+    "kprune.callbacks.gradual.GradualPruning.__init__": 12,
+    "kprune.callbacks.similarity.SimilarityPruning.__init__": 11,
+    "kprune.iterate.prune_iteratively": 14,
+    "kprune.search.find_target": 12,
     "kprune.latency_search.prune_to_latency": 14,
     "kprune.export.tflite.export_tflite": 9,
 }

@@ -239,3 +239,66 @@ def test_a_damaged_table_is_refused(tmp_path, table, damage):
     (tmp_path / "table.json").write_text(json.dumps(table.to_json() | damage))
     with pytest.raises(kprune.OptionError, match="cannot be read as a latency table"):
         LatencyTable.load(tmp_path / "table.json")
+
+
+def trained(model, callback):
+    """The network after three epochs with a callback that prunes it."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    copy.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 8, 8, 3)).astype("float32"), np.arange(8) % 3
+    history = copy.fit(x, y, epochs=3, verbose=0, callbacks=[callback]).history
+    return copy, history
+
+
+@pytest.mark.parametrize("name", ["similarity", "l1"])
+def test_a_callback_prunes_to_milliseconds(model, table, name):
+    options = {"target_latency": 0.4, "latency": table}
+    similar = name == "similarity"
+    callback = kprune.SimilarityPruning(**options) if similar else kprune.GradualPruning(name, **options)
+    copy, history = trained(model, callback)
+    small = table.predict(kprune.strip(copy))
+    assert callback.plan.latency == pytest.approx((by_hand(16, 32), small))
+    assert callback.plan.target == {"latency": 0.4} and 1 - small / by_hand(16, 32) >= 0.4
+    assert history["pruned_latency"][-1] == pytest.approx(callback.record.history["pruned_latency"][-1])
+    assert callback.record.history["latency"][-1] == pytest.approx(small)
+    assert "of the predicted milliseconds removed" in callback.record.line()
+    kept = widths(callback.plan)
+    assert kept["middle"] % 8 == 0 and kept["stem"] % 8 == 0
+
+
+@pytest.mark.parametrize("criterion, rounds", [("similarity", None), ("l1", 2)])
+def test_rounds_of_pruning_go_to_milliseconds(model, table, tmp_path, criterion, rounds):
+    options = {"target_latency": 0.4, "criterion": criterion, "rounds": rounds, "verbose": False}
+    run = kprune.prune_iteratively(model, lambda _: None, latency=table, directory=tmp_path / "run", **options)
+    predicted = table.predict(run.model)
+    assert run.plan.latency == pytest.approx((by_hand(16, 32), predicted))
+    assert 1 - predicted / by_hand(16, 32) >= 0.4
+    assert run.record.history["latency"][-1] == pytest.approx(predicted)
+    again = kprune.prune_iteratively(model, lambda _: 1 / 0, latency=table, directory=tmp_path / "run", **options)
+    assert again.plan == run.plan
+    other = make_table(model, overhead=1.0)
+    with pytest.raises(kprune.OptionError, match="holds a run with latency_table"):
+        kprune.prune_iteratively(model, lambda _: None, latency=other, directory=tmp_path / "run", **options)
+
+
+def test_a_search_goes_over_milliseconds(model, table, capsys):
+    most = 0.5 * table.predict(model)
+    found = kprune.find_target(
+        model, lambda small: table.predict(small) >= most, budget="latency", latency=table, criterion="l1"
+    )
+    assert table.predict(found.model) == pytest.approx(found.plan.latency[1]) and found.plan.latency[1] >= most
+    assert "of the predicted milliseconds removed: accepted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [{"budget": "latency"}, {"latency": "table.json"}])
+def test_a_search_over_milliseconds_needs_both(model, given):
+    with pytest.raises(kprune.OptionError, match="a latency table"):
+        kprune.find_target(model, lambda _: True, **given)
+
+
+@pytest.mark.parametrize("given", [{"target_latency": 0.4}, {"target_flops": 0.4, "latency": "table.json"}])
+def test_a_callback_for_milliseconds_needs_both(model, given):
+    with pytest.raises(kprune.OptionError, match="came without"):
+        trained(model, kprune.SimilarityPruning(**given))

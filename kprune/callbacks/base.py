@@ -6,14 +6,14 @@ import keras
 
 from kprune import _keras
 from kprune.api import check_graph
-from kprune.cost import CostModel
 from kprune.criteria import Criterion
 from kprune.graph import trace
 from kprune.masking import TrainingMasks
 from kprune.plan import Plan, make_plan
 from kprune.record import PruningRecord
 from kprune.schedules import EpochSchedule
-from kprune.selection import Round, bind
+from kprune.selection import Budget, ChannelCount, Round, bind
+from kprune.targets import Targets
 from kprune.zeros import masked_sets
 
 logger = logging.getLogger("kprune")
@@ -24,18 +24,20 @@ class PruningCallback(keras.callbacks.Callback):
 
     Masked weights are held at zero by constraints on the variables, which cost no time and are not saved with the
     model. The masks are read back from the zeros in the weights when training begins, so a run that was killed goes on
-    where it stood. A subclass says what the budget is (`_make_budget`), and what goes in a round (`_round`).
+    where it stood. A subclass says what goes in a round (`_round`).
 
     Args:
       criterion: for the plan's record, and for the subclass.
+      targets: what shall be gone at the end.
       schedule: when rounds are due.
       limits: `kprune.Limits`, or None.
       strict: whether a layer that stops channels (a barrier) is an error.
     """
 
-    def __init__(self, criterion: Criterion, schedule: EpochSchedule, limits, strict: bool = False):
+    def __init__(self, criterion: Criterion, targets: Targets, schedule: EpochSchedule, limits, strict: bool = False):
         super().__init__()
-        self.criterion, self.schedule, self.limits, self.strict = criterion, schedule, limits, strict
+        self.criterion, self.targets, self.schedule = criterion, targets, schedule
+        self.limits, self.strict = limits, strict
         self.rounds: list[Round] = []
         self.record = PruningRecord()
         self._graph = self._keep = None
@@ -46,9 +48,10 @@ class PruningCallback(keras.callbacks.Callback):
             self._graph = trace(self.model)
             self._masks = TrainingMasks(self._graph)
         check_graph(self._graph, self.strict)
-        self._cost = CostModel(self._graph)
-        self._bounds = bind(self.limits, self._graph)
         self._budget = self._make_budget()
+        self._cost = self._budget.cost
+        self._bounds = bind(self.limits, self._graph, quantity=self._budget.quantity)
+        self._budget.check(self._bounds)
         self._keep = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -70,8 +73,7 @@ class PruningCallback(keras.callbacks.Callback):
         """Writes into the logs what share is masked, and into the record how well the network does."""
         self.record.measured(logs)
         if logs is not None:
-            logs["pruned_flops"] = self._share("flops")
-            logs["pruned_params"] = self._share("params")
+            logs.update((f"pruned_{kind}", self._share(kind)) for kind in self._cost.quantities)
 
     def on_train_end(self, logs=None):
         """The last round, if it is due now; and masks once more where an average was written over the weights."""
@@ -103,13 +105,9 @@ class PruningCallback(keras.callbacks.Callback):
             rounds=[vars(entry) for entry in self.rounds],
         )
 
-    def _make_budget(self):
-        """The budget of the whole training.
-
-        Raises:
-          TargetError: it cannot be reached.
-        """
-        raise NotImplementedError
+    def _make_budget(self) -> Budget | ChannelCount:
+        """The budget of the whole training."""
+        return self.targets.budget(self._graph)
 
     def _schedule_rounds(self, first: int, epochs: int) -> list[int]:
         """The epochs after which rounds are due, in a `fit` from epoch `first` to before `epochs`."""
@@ -144,6 +142,4 @@ class PruningCallback(keras.callbacks.Callback):
             _keras.refresh_train_function(self.model)
 
     def _share(self, kind: str) -> float:
-        whole = self._cost.everything()
-        count = self._cost.flops if kind == "flops" else self._cost.params
-        return 1.0 - count(self._keep) / count(whole)
+        return 1.0 - self._cost.total(self._keep, kind) / self._cost.total(self._cost.everything(), kind)

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from kprune.callbacks.base import PruningCallback
+from kprune.cost import CostModel
 from kprune.criteria import Similarity, get_criterion, inform
-from kprune.errors import OptionError, TargetError
+from kprune.errors import OptionError
 from kprune.masking import zero_filters
 from kprune.options import check_whole
 from kprune.schedules import EpochSchedule, expected_share
-from kprune.selection import Budget, ChannelCount, Round, make_budget, require_reachable, select_by_score
+from kprune.selection import Budget, ChannelCount, Round, select_by_score
+from kprune.targets import Targets
 
 
 class GradualPruning(PruningCallback):
@@ -26,8 +26,10 @@ class GradualPruning(PruningCallback):
       criterion: a name or an object, such as "relevance", "taylor", "l2"; not "similarity".
       target_flops: the share of the FLOPs to remove, between 0 and 1, in equal steps, one a round.
       target_params: the same of the parameters.
+      target_latency, latency: the same of the milliseconds on a device, and the table that predicts them, see
+        `kprune.plan_pruning`.
       channels_per_round: instead, how many channels each round removes (channel sets: channels that are tied by
-        additions count once). Give one of the three.
+        additions count once). Give one of the four.
       every_epochs: rounds are due after every n-th epoch.
       until_epoch: the last round is due after so many epochs at most; with a target, after just so many. None: two
         thirds of those of this `fit`.
@@ -61,6 +63,8 @@ class GradualPruning(PruningCallback):
         target_flops=None,
         *,
         target_params=None,
+        target_latency=None,
+        latency=None,
         channels_per_round=None,
         every_epochs=1,
         until_epoch=None,
@@ -71,7 +75,7 @@ class GradualPruning(PruningCallback):
     ):
         criterion = get_criterion(criterion)
         check_criterion(criterion, data)
-        check_channels(channels_per_round, (target_flops, target_params))
+        check_channels(channels_per_round, (target_flops, target_params, target_latency))
         schedule = EpochSchedule(0, every_epochs, until_epoch)
         if until_epoch is not None and until_epoch < every_epochs:
             raise OptionError(
@@ -79,16 +83,14 @@ class GradualPruning(PruningCallback):
                 "until_epoch of at least every_epochs.",
                 "Prune more often or end later.",
             )
-        super().__init__(criterion, replace(schedule, start_epoch=every_epochs - 1), limits, strict)
-        self.targets, self.channels_per_round = (target_flops, target_params), channels_per_round
-        self.data, self.regrow = data, regrow
+        targets = Targets(target_flops, target_params, target_latency, latency)
+        super().__init__(criterion, targets, replace(schedule, start_epoch=every_epochs - 1), limits, strict)
+        self.channels_per_round, self.data, self.regrow = channels_per_round, data, regrow
 
     def _make_budget(self) -> Budget | ChannelCount:
         if self.channels_per_round is not None:
-            return ChannelCount(self.channels_per_round, self._cost)
-        budget = make_budget(self._cost, *self.targets)
-        require_reachable(budget, self._bounds)
-        return budget
+            return ChannelCount(self.channels_per_round, CostModel(self._graph))
+        return super()._make_budget()
 
     def _schedule_rounds(self, first: int, epochs: int) -> list[int]:
         """With a number of channels rounds are counted from the beginning, as in the paper; else from the target."""
@@ -101,7 +103,7 @@ class GradualPruning(PruningCallback):
         counts = self.schedule.until_epoch is None and not self._restored
         self._before = self._budget.removed(self._keep) if counts else 0
         self._budget = replace(self._budget, target=self._before + self.channels_per_round * len(due))
-        require_so_many(self._budget, self._bounds)
+        self._budget.check(self._bounds)
         return due
 
     def _round(self, place: int, count: int):
@@ -152,20 +154,3 @@ def check_channels(channels_per_round, targets: tuple):
             "channels_per_round is given together with a target.", "One of them.", "Leave out channels_per_round."
         )
     check_whole("channels_per_round", channels_per_round, 1, example=10)
-
-
-def require_so_many(budget: ChannelCount, bounds):
-    """Checks that so many channels can be removed.
-
-    Raises:
-      TargetError: fewer can.
-    """
-    everything = budget.cost.everything()
-    most = budget.removed(bounds.smallest(everything, np.ones(len(everything))))
-    if most < budget.target:
-        raise TargetError(
-            f"{budget.target} channels shall go from '{budget.cost.graph.model.name}', of which {most} can.",
-            f"At most {most} in all rounds.",
-            "Lower channels_per_round, prune less often, or loosen the limits.",
-            most / len(everything),
-        )

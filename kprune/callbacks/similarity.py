@@ -4,7 +4,8 @@ from kprune.callbacks.base import PruningCallback
 from kprune.criteria import Similarity
 from kprune.errors import OptionError
 from kprune.schedules import EpochSchedule, expected_share
-from kprune.selection import Budget, Comparison, Removal, Round, make_budget, require_reachable
+from kprune.selection import Budget, Comparison, Removal, Round
+from kprune.targets import Targets
 
 
 class SimilarityPruning(PruningCallback):
@@ -16,7 +17,9 @@ class SimilarityPruning(PruningCallback):
 
     Args:
       target_flops: the share of the FLOPs to remove, between 0 and 1; reached after `until_epoch` epochs.
-      target_params: the same of the parameters; give one of the two.
+      target_params: the same of the parameters.
+      target_latency, latency: the same of the milliseconds on a device, and the table that predicts them, see
+        `kprune.plan_pruning`; give one of the three.
       alpha, ratio: see `kprune.criteria.Similarity`.
       start_epoch: the first epoch, from 0, after which filters may go.
       every_epochs: how many epochs lie between two rounds.
@@ -44,6 +47,8 @@ class SimilarityPruning(PruningCallback):
         target_flops=None,
         *,
         target_params=None,
+        target_latency=None,
+        latency=None,
         alpha=1.0,
         ratio=0.35,
         start_epoch=0,
@@ -65,16 +70,14 @@ class SimilarityPruning(PruningCallback):
                 f"There is no option {', '.join(unknown)}.", f"Of {Similarity.options}.", "Check the spelling."
             )
         criterion = Similarity(alpha, ratio, **options)
-        super().__init__(criterion, EpochSchedule(start_epoch, every_epochs, until_epoch), limits, strict)
-        self.targets = (target_flops, target_params)
+        targets = Targets(target_flops, target_params, target_latency, latency)
+        super().__init__(criterion, targets, EpochSchedule(start_epoch, every_epochs, until_epoch), limits, strict)
         self._ratio = criterion.ratio
 
     def _make_budget(self) -> Budget:
-        budget = make_budget(self._cost, *self.targets)
-        require_reachable(budget, self._bounds)
         self._comparison = Comparison(self._graph, self.criterion)
         self._ratio = self.criterion.ratio
-        return budget
+        return super()._make_budget()
 
     def _round(self, place: int, count: int):
         """Removes what is redundant, and more by a relaxed ratio where the schedule is behind."""

@@ -1,6 +1,6 @@
 """From scores, or similarities, to a decision that meets the budget and keeps the limits."""
 
-from kprune.selection.budget import Budget, ChannelCount, make_budget, require_reachable
+from kprune.selection.budget import Budget, ChannelCount, make_budget
 from kprune.selection.choose import select
 from kprune.selection.limits import Bounds, Limits, bind, matching
 from kprune.selection.ranking import select_by_score
@@ -23,7 +23,6 @@ __all__ = [
     "matching",
     "next_ratio",
     "next_width",
-    "require_reachable",
     "select",
     "select_by_score",
     "select_by_similarity",

@@ -53,6 +53,29 @@ class Budget:
         """A share in words."""
         return f"{100 * share:.2f} %"
 
+    def check(self, bounds: Bounds) -> float:
+        """Checks that the target can be reached at all.
+
+        Returns:
+          The largest share that can be removed.
+
+        Raises:
+          TargetError: it is less than the target; names what is frozen.
+        """
+        everything, graph = self.cost.everything(), self.cost.graph
+        reachable = self.removed(bounds.smallest(everything, self.gains(everything)))
+        if reachable < self.target - 1e-12:
+            reasons = sorted({r for r in graph.sets.reasons if r and not r.startswith("it is a model")})
+            why = f" Frozen: {'; '.join(reasons[:5])}." if reasons else ""
+            raise TargetError(
+                f"target_{self.kind}={self.target} cannot be reached in '{graph.model.name}': "
+                f"at most {reachable:.4f} of the {self.kind} can be removed.{why}",
+                f"A target of at most {np.floor(reachable * 1e4) / 1e4}.",
+                "Lower the target, loosen the limits, or register rules for the layers that are frozen.",
+                reachable,
+            )
+        return reachable
+
 
 @dataclass(frozen=True)
 class ChannelCount:
@@ -61,11 +84,13 @@ class ChannelCount:
     Attributes:
       target: how many.
       cost: the cost of the model under a decision.
+      quantity: none: no width of a layer is worth more than another.
     """
 
     target: int
     cost: CostModel = field(repr=False)
     kind: str = "channels"
+    quantity: Quantity | None = field(repr=False, default=None)
 
     def removed(self, keep: np.ndarray) -> int:
         """How many a decision removes."""
@@ -81,6 +106,26 @@ class ChannelCount:
     def words(self, count: int) -> str:
         """A number in words."""
         return f"{count}"
+
+    def check(self, bounds: Bounds) -> int:
+        """Checks that so many channels can be removed.
+
+        Returns:
+          The largest number that can.
+
+        Raises:
+          TargetError: it is less than the target.
+        """
+        everything = self.cost.everything()
+        most = self.removed(bounds.smallest(everything, self.gains(everything)))
+        if most < self.target:
+            raise TargetError(
+                f"{self.target} channels shall go from '{self.cost.graph.model.name}', of which {most} can.",
+                f"At most {most} in all rounds.",
+                "Lower channels_per_round, prune less often, or loosen the limits.",
+                most / len(everything),
+            )
+        return most
 
 
 def make_budget(
@@ -108,29 +153,3 @@ def make_budget(
         )
     require_known(cost, kind)
     return Budget(kind, float(target), cost)
-
-
-def require_reachable(budget: Budget, bounds: Bounds) -> float:
-    """Checks that a target can be reached at all.
-
-    Returns:
-      The largest share that can be removed.
-
-    Raises:
-      TargetError: it is less than the target; names what is frozen.
-    """
-    everything = budget.cost.everything()
-    least = bounds.smallest(everything, budget.gains(everything))
-    reachable = budget.removed(least)
-    if reachable < budget.target - 1e-12:
-        graph = budget.cost.graph
-        reasons = sorted({r for r in graph.sets.reasons if r and not r.startswith("it is a model")})
-        why = f" Frozen: {'; '.join(reasons[:5])}." if reasons else ""
-        raise TargetError(
-            f"target_{budget.kind}={budget.target} cannot be reached in '{graph.model.name}': "
-            f"at most {reachable:.4f} of the {budget.kind} can be removed.{why}",
-            f"A target of at most {np.floor(reachable * 1e4) / 1e4}.",
-            "Lower the target, loosen the limits, or register rules for the layers that are frozen.",
-            reachable,
-        )
-    return reachable
