@@ -48,6 +48,7 @@ class Method:
 METHODS = {
     "not pruned": Method(None),
     "reconstruction_error, repaired": Method("reconstruction_error", repair=True),
+    "reconstruction_error": Method("reconstruction_error"),
     "similarity, repaired": Method(S(), repair=True),
     "similarity": Method(S()),
     "similarity, literal": Method(S(guard=False)),
