@@ -60,10 +60,14 @@ def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False) -> I
 def take(data, count: int) -> tuple[np.ndarray, ...]:
     """Some images, in memory, one array per input of the model: the first of a stream, evenly spaced ones of arrays."""
     if _arrays(data):
-        (batch,) = batches_of(data, len(keras.tree.flatten(data)[0]) or 1)
-        length = len(batch.inputs[0])
+        length = _length(data)
         index = np.arange(length) if length <= count else np.linspace(0, length - 1, count).astype(int)
-        return tuple(x[index] for x in batch.inputs)
+
+        def pick(x):  # what is left out is never read: an array on disk may be larger than the memory
+            return None if x is None else (x if isinstance(x, np.ndarray) else _keras.to_numpy(x))[index]
+
+        (batch,) = batches_of(keras.tree.map_structure(pick, data), len(index) or 1)
+        return batch.inputs
     parts, have = [], 0
     for batch in batches_of(data):
         parts.append(tuple(x[: count - have] for x in batch.inputs))
@@ -133,6 +137,22 @@ def _arrays(data) -> bool:
     return _is_array(data)
 
 
+def _length(arrays) -> int:
+    """How many examples arrays hold.
+
+    Raises:
+      OptionError: not all hold as many.
+    """
+    sizes = {len(x) for x in keras.tree.flatten(arrays) if x is not None}
+    if len(sizes) > 1:
+        raise OptionError(
+            f"The arrays of data have {sorted(sizes)} examples.",
+            "As many in each.",
+            "Pass arrays that belong together.",
+        )
+    return sizes.pop() if sizes else 0
+
+
 def _items(data, batch_size: int) -> Iterator:
     """Batches in the form that `fit` takes: x, (x, y) or (x, y, sample_weight)."""
     if isinstance(data, keras.utils.PyDataset):
@@ -140,14 +160,7 @@ def _items(data, batch_size: int) -> Iterator:
     elif isinstance(data, list) and data and isinstance(data[0], (tuple, dict)):
         yield from data
     elif _arrays(data):
-        sizes = {len(x) for x in keras.tree.flatten(data) if x is not None}
-        if len(sizes) > 1:
-            raise OptionError(
-                f"The arrays of data have {sorted(sizes)} examples.",
-                "As many in each.",
-                "Pass arrays that belong together.",
-            )
-        for start in range(0, sizes.pop() if sizes else 0, batch_size):
+        for start in range(0, _length(data), batch_size):
             part = slice(start, start + batch_size)
             yield keras.tree.map_structure(lambda x, part=part: None if x is None else x[part], data)
     elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):

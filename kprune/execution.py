@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 
 from kprune import _keras
+from kprune._autodiff import without_gradients
 from kprune.graph import Graph
 from kprune.rules import Call
 
@@ -70,4 +71,5 @@ def walk(graph: Graph, inputs: Sequence) -> Generator:
 
 def execute(graph: Graph, inputs: Sequence, apply: Callable):
     """`walk`, with each step answered by `apply(call, operation, args, kwargs)`; gives the outputs of the model."""
-    return _keras.drive(walk(graph, inputs), apply)
+    with without_gradients():
+        return _keras.drive(walk(graph, inputs), apply)

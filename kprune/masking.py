@@ -76,7 +76,7 @@ class MaskedLayer(keras.layers.Wrapper):
     def build(self, input_shape=None):
         super().build(input_shape)
         for name, variable in _keras.variables_by_name(self.layer).items():
-            if name in self.masks and variable.trainable:
+            if name in self.masks:  # where it is frozen too: it may be trained later
                 set_mask(variable, unpack(self.masks[name]).astype("float32"))
 
     def call(self, inputs, **kwargs):
@@ -129,6 +129,12 @@ def zero_filters(graph: Graph, keep: np.ndarray):
             weight.variable.assign(value)
 
 
+def is_statistic(weight: SlicedWeight) -> bool:
+    """Whether a weight is updated by the layer itself, as a moving mean is; one that is merely frozen is not."""
+    kernel = weight.writes is not None or weight.reads is not None
+    return not (kernel or weight.variable.trainable) and weight.layer.trainable
+
+
 class TrainingMasks:
     """The masks of a model in training: one variable each, seen by the compiled step.
 
@@ -141,12 +147,12 @@ class TrainingMasks:
         self._masks: list[tuple[SlicedWeight, object]] = []
 
     def attach(self, keep: np.ndarray):
-        """Puts a constraint on each trainable sliced variable."""
+        """Puts a constraint on each sliced variable but the statistics that training itself updates."""
+        self._masks.clear()
         for weight in self.graph.weights:
-            variable = weight.variable
-            if variable.trainable:
+            if not is_statistic(weight):
                 mask = keras.Variable(weight_mask(weight, keep).astype("float32"), trainable=False, name="filter_mask")
-                set_mask(variable, mask)
+                set_mask(weight.variable, mask)
                 self._masks.append((weight, mask))
 
     def assign(self, keep: np.ndarray):

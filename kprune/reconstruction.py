@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from kprune import _keras
+from kprune._autodiff import without_gradients
 from kprune.criteria.elimination import RIDGE, as_float, images_for, linear_readers, some_places, to_unit
 from kprune.execution import Step, walk
 from kprune.graph import Graph, trace
@@ -54,15 +55,18 @@ def reconstruct(
     ours, theirs = walk(graph, images), walk(pruned, images)
     before, after = next(ours), next(theirs)
     progress = Progress(len(work.readers), "layer", verbose)
-    while before is not None:
-        output = before.run()
-        work.fit(before, after, output)
-        result = after.run()
-        work.remember(before.call, output, result)
-        before, after = proceed(ours, output), proceed(theirs, result)
-        progress.show(len(work.fitted))
+    with without_gradients():
+        while before is not None:
+            output = before.run()
+            work.fit(before, after, output)
+            result = after.run()
+            work.remember(before.call, output, result)
+            before, after = proceed(ours, output), proceed(theirs, result)
+            progress.show(len(work.fitted))
     progress.finish(len(work.fitted))
-    logger.info("repaired %d layers from %d images", len(work.fitted), len(images[0]))
+    others = {w.path for w in graph.readers if id(w.layer) not in work.readers and not keep[w.axes[w.reads]].all()}
+    left = f"; left as they are, for they are no matrix products: {', '.join(sorted(others))}" if others else ""
+    logger.info("repaired %d layers from %d images%s", len(work.fitted), len(images[0]), left)
     return {**(values or {}), **work.values()}
 
 

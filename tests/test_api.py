@@ -402,6 +402,46 @@ def test_stage_coupling_takes_the_same_rate_from_every_layer_of_a_stage():
     assert len(set(lost)) == 1 and lost[0] > 0
 
 
+def clusters(count, size, others, rng):
+    """A kernel `[1, 1, 64, filters]` with clusters of nearly the same filters, and others that lie far apart."""
+    centres = rng.normal(size=(count, 64))
+    near = np.concatenate([centre + 1e-3 * rng.normal(size=(size, 64)) for centre in centres])
+    return np.concatenate([near, rng.normal(size=(others, 64))]).T[None, None]
+
+
+@pytest.mark.parametrize("coupling", ["graph", "stage"])
+def test_the_guard_leaves_one_of_each_cluster(coupling):
+    inputs, rng = keras.Input((4, 4, 64)), np.random.default_rng(0)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(64, 1, name="clusters")(inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="logits")(x))
+    model.get_layer("clusters").set_weights([clusters(2, 20, 24, rng), np.zeros(64)])
+    criterion, graph = kprune.criteria.Similarity(ratio=0.25, coupling=coupling), trace(model)
+    comparison, bounds = kprune.selection.Comparison(graph, criterion), kprune.selection.bind(None, graph)
+    going, _, relaxed = comparison.candidates(CostModel(graph).everything(), bounds, 0.25)
+    lost = np.isin(graph.writers[0].axes[graph.writers[0].writes], going)
+    assert relaxed is None and [lost[:20].sum(), lost[20:40].sum(), lost[40:].sum()] == [19, 19, 0]
+
+
+def test_the_rate_of_a_stage_is_of_filters_not_of_the_inputs_of_a_dense_block():
+    block = inputs = keras.Input((4, 4, 8))
+    block = layers.Conv2D(16, 1, name="first")(block)
+    for name in ("second", "third"):
+        block = layers.Concatenate()([block, layers.Conv2D(16, 1, name=name)(block)])
+    behind = layers.Conv2D(20, 1, name="behind")(layers.Conv2D(32, 1, name="reader")(block))
+    model = keras.Model(inputs, layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(behind)))
+    graph = trace(randomize(model))
+    literal = kprune.criteria.Similarity(alpha=0.5, ratio=0.2, coupling="stage", guard=False)
+    comparison, everything = kprune.selection.Comparison(graph, literal), CostModel(graph).everything()
+    views = comparison.views(everything)
+    assert any(not view.writes for view in views)
+    going, _, _ = comparison.candidates(everything, kprune.selection.bind(None, graph), 0.2)
+    for view in views:
+        if view.writes:
+            alone = literal.redundant(np.moveaxis(view.weight.value(), view.weight.writes, -1)).mean()
+            assert comparison.own_rate(view, 0.2) == alone
+            assert np.isin(view.sets, going).mean() == pytest.approx(alone)
+
+
 def test_dense_blocks_are_judged_by_what_their_readers_make_of_a_channel():
     from test_graph import dense_block
 

@@ -298,3 +298,45 @@ def test_masks_are_read_from_whole_zeros_only():
     kernel[..., 4] = 0
     model.get_layer("middle").set_weights([kernel, bias])
     assert not masked_sets(kprune.graph.trace(model)).any()  # its reader still has weights for it
+
+
+@either
+def test_frozen_layers_are_pruned_as_the_others_are(data, kind):
+    model = build()
+    for name in ("stem", "bn0", "middle", "bn1"):
+        model.get_layer(name).trainable = False
+    callback = pruning(kind=kind)
+    history = fit(compiled(model=model), data, callback).history
+    assert_masked(model, callback, data)
+    small, (whole, left) = kprune.model_cost(kprune.strip(model)), callback.plan.flops
+    assert small.flops == left
+    assert history["pruned_flops"][-1] == pytest.approx(1 - left / whole)
+    assert callback.record.history["flops"][-1] == left
+    for name in ("stem", "bn0", "middle", "bn1"):
+        model.get_layer(name).trainable = True
+    fit(compiled(model=model), data)
+    assert kprune.model_cost(kprune.strip(model)).flops == left
+
+
+@pytest.mark.parametrize("guard", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_round_follows_from_the_weights_alone(data, seed, guard):
+    def model():
+        return compiled(keras.optimizers.SGD(0.0), randomize(build(), seed=seed))
+
+    options = {"target": 0.6, "guard": guard, "until_epoch": 5}
+    whole, parts = model(), model()
+    fit(whole, data, pruning(**options), epochs=5)
+    fit(parts, data, pruning(**options), epochs=2)
+    fit(parts, data, pruning(**options), epochs=5, initial_epoch=2)
+    for one, other in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_array_equal(one == 0, other == 0)
+
+
+def test_masks_do_not_pile_up_over_fits(data):
+    model, callback = compiled(), pruning()
+    counts = []
+    for epoch in range(3):
+        fit(model, data, callback, epochs=epoch + 1, initial_epoch=epoch)
+        counts.append(len(callback._masks._masks))
+    assert len(set(counts)) == 1

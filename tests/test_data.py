@@ -136,3 +136,39 @@ def test_execute_computes_what_the_model_does_and_shows_every_call():
     np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (result, model(X))), rtol=1e-6)
     assert seen == [call.path for call in graph.calls]
     assert "inner/inside" in seen
+
+
+class OnDisk(np.memmap):
+    """An array on disk that counts the images that are read."""
+
+    read = 0
+
+    def __getitem__(self, index):
+        part = super().__getitem__(index)
+        OnDisk.read += len(part)
+        return np.array(part)
+
+
+def test_only_the_images_that_are_wanted_are_read(tmp_path):
+    on_disk = OnDisk(tmp_path / "images", "float32", "w+", shape=(500, 4, 4, 3))
+    labels = np.arange(500)
+    OnDisk.read = 0
+    (images,) = take((on_disk, labels), 6)
+    assert images.shape == (6, 4, 4, 3) and OnDisk.read <= 12
+    assert take((on_disk, None), 6)[0].shape == images.shape
+    with pytest.raises(kprune.OptionError, match="As many in each"):
+        take((on_disk, labels[:-1]), 6)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="only PyTorch keeps what gradients need unless told not to"
+)
+def test_a_run_over_data_keeps_nothing_for_gradients():
+    seen = []
+
+    def apply(call, operation, args, kwargs):
+        seen.append(operation(*args, **kwargs))
+        return seen[-1]
+
+    execute(trace(nested_model()), (X,), apply)
+    assert not any(y.requires_grad for y in seen)

@@ -3,11 +3,15 @@
 import keras
 import numpy as np
 import pytest
+from random_models import randomize
 from test_callbacks import assert_masked, build, compiled, data, fit, gradual  # noqa: F401
 from test_graph import run
 
 import kprune
+from kprune.cost import CostModel
+from kprune.criteria import inform
 from kprune.graph import trace
+from kprune.selection import bind, make_budget, select_by_score
 from kprune.zeros import masked_sets
 
 to_numpy = keras.ops.convert_to_numpy
@@ -163,3 +167,19 @@ def test_a_model_without_scales_refuses_the_penalty(data):  # noqa: F811
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
     with pytest.raises(kprune.OptionError, match="no BatchNorm scale"):
         fit(compiled(model=keras.Model(inputs, keras.layers.Dense(3)(x))), data, kprune.BatchNormPenalty())
+
+
+def test_reconstruction_error_counts_what_the_budget_does():
+    """Per parameter the wide layer on a small map is worth removing; per FLOP the narrow one on a large map."""
+    inputs = keras.Input((12, 12, 3))
+    x = keras.layers.MaxPooling2D(6)(keras.layers.Conv2D(8, 3, padding="same", name="large_map")(inputs))
+    x = keras.layers.Conv2D(24, 3, padding="same", name="small_map")(x)
+    model = randomize(keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))))
+    graph, images = trace(model), np.random.default_rng(0).normal(size=(32, 12, 12, 3)).astype("float32")
+    criterion = inform(kprune.criteria.get_criterion("reconstruction_error"), images, 0)
+    lost = {}
+    for kind in ("flops", "params"):
+        budget = make_budget(CostModel(graph), **{f"target_{kind}": 0.4})
+        keep = select_by_score(graph, criterion, budget, bind(None, graph))
+        lost[kind] = [(~keep[w.axes[w.writes]]).mean() for w in graph.writers[:2]]
+    assert lost["flops"][0] > lost["params"][0] and lost["flops"][1] < lost["params"][1]

@@ -43,7 +43,8 @@ class GradualPruning(PruningCallback):
 
     Attributes:
       plan: the `Plan` of what is masked in the weights now; None before training.
-      record: `kprune.PruningRecord`: rates, FLOPs, parameters and metrics, round by round, over all `fit`s.
+      record: `kprune.PruningRecord`: rates, FLOPs, parameters and metrics, round by round, over all `fit`s of this
+        object; one made anew, to go on after a kill, begins a new record.
       rounds: for the plan, each step of a round: share removed (or number of channels), filters.
 
     Raises:

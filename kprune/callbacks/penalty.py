@@ -24,8 +24,9 @@ class BatchNormPenalty(keras.callbacks.Callback):
     small; prune by criterion "batchnorm_scale" afterwards.
 
     It takes the scales of those BatchNorms whose channels can be removed. The penalty lies on the variables, not in the
-    layers' configs: the saved model is plain, and the penalty ends with this `fit`. It counts in the `loss` that `fit`
-    shows, as every regularizer does.
+    layers' configs: the saved model is plain, and the penalty ends with this `fit`. (An exception out of `fit`, such as
+    Ctrl-C, leaves it on: then call `callback.on_train_end()`.) It counts in the `loss` that `fit` shows, as every
+    regularizer does.
 
     Source: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", Eq. 1.
 

@@ -4,7 +4,7 @@ from kprune.callbacks.base import PruningCallback
 from kprune.criteria import Similarity
 from kprune.errors import OptionError
 from kprune.schedules import EpochSchedule, expected_share
-from kprune.selection import Budget, Comparison, Removal, Round
+from kprune.selection import RELAXATION, Budget, Comparison, Removal, Round
 from kprune.targets import Targets
 
 
@@ -20,7 +20,8 @@ class SimilarityPruning(PruningCallback):
       target_params: the same of the parameters.
       target_latency, latency: the same of the milliseconds on a device, and the table that predicts them, see
         `kprune.plan_pruning`; give one of the three.
-      alpha, ratio: see `kprune.criteria.Similarity`.
+      alpha, ratio: see `kprune.criteria.Similarity`. Where a round is behind the schedule, which goes to the target in
+        equal steps, it relaxes `ratio` by 10 % until it is not; the next one begins with `ratio` again.
       start_epoch: the first epoch, from 0, after which filters may go.
       every_epochs: how many epochs lie between two rounds.
       until_epoch: after how many epochs the target is reached; None: two thirds of those of this `fit`.
@@ -30,7 +31,8 @@ class SimilarityPruning(PruningCallback):
 
     Attributes:
       plan: the `Plan` of what is masked in the weights now; None before training.
-      record: `kprune.PruningRecord`: rates, FLOPs, parameters and metrics, round by round, over all `fit`s.
+      record: `kprune.PruningRecord`: rates, FLOPs, parameters and metrics, round by round, over all `fit`s of this
+        object; one made anew, to go on after a kill, begins a new record.
       rounds: for the plan, each step of a round: share removed, filters, ratio, what was relaxed.
 
     Raises:
@@ -72,25 +74,28 @@ class SimilarityPruning(PruningCallback):
         criterion = Similarity(alpha, ratio, **options)
         targets = Targets(target_flops, target_params, target_latency, latency)
         super().__init__(criterion, targets, EpochSchedule(start_epoch, every_epochs, until_epoch), limits, strict)
-        self._ratio = criterion.ratio
 
     def _make_budget(self) -> Budget:
         self._comparison = Comparison(self._graph, self.criterion)
-        self._ratio = self.criterion.ratio
         return super()._make_budget()
 
     def _round(self, place: int, count: int):
-        """Removes what is redundant, and more by a relaxed ratio where the schedule is behind."""
+        """Removes what is redundant, and more by a relaxed ratio where the schedule is behind.
+
+        Each round begins with the ratio that was given, so that it follows from the weights and the epoch alone: a run
+        that was killed and goes on takes the same filters as one that was not.
+        """
         due = expected_share(self._budget.target, place, count)
-        removal = Removal(self._budget, self._bounds, self._keep)
+        removal, ratio = Removal(self._budget, self._bounds, self._keep), self.criterion.ratio
         self._comparison.look_again()
         while True:
-            order, self._ratio, relaxed = self._comparison.candidates(removal.keep, self._bounds, self._ratio)
+            order, ratio, relaxed = self._comparison.candidates(removal.keep, self._bounds, ratio)
             went = removal.take(order)
             keep = removal.decision()
-            self.rounds.append(Round(self._budget.removed(keep), went, self._ratio, relaxed))
+            self.rounds.append(Round(self._budget.removed(keep), went, ratio, relaxed))
             if self._budget.removed(keep) >= min(due, self._budget.target) - 1e-12 or removal.stuck:
                 break
-            self._ratio *= 0.9
+            ratio *= RELAXATION
         last = self._budget.met(keep) or (removal.stuck and place == count)
+        self._comparison.look_again()  # nothing of the weights is kept until the next round
         self._mask(removal.finish() if last else keep)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import keras
 
 from kprune import _keras
-from kprune._autodiff import linearize, without_gradients
+from kprune._autodiff import linearize
 from kprune.execution import execute
 from kprune.graph import Graph
 from kprune.rules import Call
@@ -95,8 +95,7 @@ class Tape:
         self.graph, self.wanted, self.record = graph, wanted, record
         self.values: dict[int, object] = {}
         self.steps: list[Recorded] = []
-        with without_gradients():
-            self.outputs = _keras.flatten(execute(graph, inputs, self._apply))
+        self.outputs = _keras.flatten(execute(graph, inputs, self._apply))
 
     def _apply(self, call: Call, operation, args: tuple, kwargs: dict):
         result = operation(*args, **kwargs)

@@ -32,6 +32,7 @@ class Criterion:
 
     name = "criterion"
     options: tuple[str, ...] = ("ranking",)
+    over_gain = False  # whether scores count over what the removal saves of the budget
 
     def __init__(self, ranking: str = "layer"):
         if ranking not in ("layer", "global"):

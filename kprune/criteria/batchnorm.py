@@ -7,6 +7,7 @@ import numpy as np
 
 from kprune import _keras
 from kprune.criteria.base import Criterion, filter_matrix, register_criterion
+from kprune.errors import ModelError
 from kprune.graph import Graph
 
 
@@ -27,10 +28,16 @@ class BatchNormCriterion(Criterion):
             (sets[keep[sets]], self.batchnorm_scores(gamma, beta)[keep[sets]])
             for sets, gamma, beta in scales_and_offsets(graph)
         ]
+        if not layers:
+            raise ModelError(
+                f"'{graph.model.name}' has no BatchNorm, by which criterion '{self.name}' judges channels.",
+                "A network with BatchNormalization layers.",
+                "Choose another criterion, such as 'l1' or 'similarity'.",
+            )
         judged = np.zeros(len(graph.sets), dtype=bool)
         for sets, _ in layers:
             judged[sets] = True
-        usual = np.concatenate([own for _, own in layers]).mean() if layers else 1.0
+        usual = np.concatenate([own for _, own in layers]).mean()
         for weight in graph.writers:
             kept = weight.axes[weight.writes][keep[weight.axes[weight.writes]]]
             if not judged[kept].all():
@@ -43,11 +50,12 @@ class BatchNormCriterion(Criterion):
 
 
 def scales_and_offsets(graph: Graph) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The channel sets, gamma and beta of each BatchNorm that has a gamma."""
+    """The channel sets, gamma and beta of each BatchNorm; one without a scale has ones, one without an offset zeros."""
     for weight in graph.weights:
-        if weight.name == "gamma" and isinstance(weight.layer, keras.layers.BatchNormalization):
+        if weight.name == "moving_mean" and isinstance(weight.layer, keras.layers.BatchNormalization):
             own = {name: _keras.to_numpy(v).astype(float) for name, v in _keras.variables_by_name(weight.layer).items()}
-            yield weight.axes[0], own["gamma"], own.get("beta", np.zeros_like(own["gamma"]))
+            ones = np.ones(weight.shape)
+            yield weight.axes[0], own.get("gamma", ones), own.get("beta", 0 * ones)
 
 
 @register_criterion("batchnorm_scale", "slimming", "liu2017")
@@ -55,10 +63,18 @@ class BatchNormScale(BatchNormCriterion):
     """Size of BatchNorm's scale, `abs(gamma)`. Train with `kprune.BatchNormPenalty` first: it drives scales to zero.
 
     Source: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming", section 3, which
-    compares scales over the whole network as they are.
+    compares scales over the whole network as they are. Channels that pass no BatchNorm are judged by the L1 norm of
+    their filters, relative to the layer; where there is no BatchNorm at all that is an error.
 
     Args:
-      ranking: see `Criterion`.
+      ranking: "global" or "layer", see `Criterion`.
+
+    Raises:
+      ModelError: when asked for scores: the model has no BatchNorm.
+
+    Example:
+      >>> model.fit(x, y, epochs=30, callbacks=[kprune.BatchNormPenalty()])
+      >>> small = kprune.prune_model(model, target_flops=0.5, criterion="batchnorm_scale")
     """
 
     def __init__(self, ranking: str = "global"):
@@ -74,7 +90,16 @@ class ChannelActiveProbability(BatchNormCriterion):
     were its normalized input Gaussian. A scale and offset of zero is never active.
 
     Source: Shao et al. 2021, "BWCP: Probabilistic Learning-to-Prune Channels for ConvNets via Batch Whitening",
-    arXiv 2105.06423 (without the whitening).
+    arXiv 2105.06423 (without the whitening). Channels that pass no BatchNorm: see `BatchNormScale`.
+
+    Args:
+      ranking: "global" or "layer", see `Criterion`.
+
+    Raises:
+      ModelError: when asked for scores: the model has no BatchNorm.
+
+    Example:
+      >>> small = kprune.prune_model(model, target_flops=0.5, criterion="channel_active_probability")
     """
 
     def batchnorm_scores(self, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:

@@ -71,7 +71,8 @@ class Informed(Criterion):
 
     def __init__(self, criterion: DataCriterion, data, verbose):
         super().__init__(criterion.ranking)
-        self.name, self.criterion, self.data, self.verbose = criterion.name, criterion, data, verbose
+        self.name, self.over_gain = criterion.name, criterion.over_gain
+        self.criterion, self.data, self.verbose = criterion, data, verbose
 
     def scores(self, graph: Graph, keep: np.ndarray) -> np.ndarray:
         return self.criterion.scores_from(graph, keep, self.data, self.verbose)

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from kprune.cost import CostModel
 from kprune.criteria.base import register_criterion
 from kprune.criteria.elimination import Quadratic, images_for, quadratics
 from kprune.criteria.informed import DataCriterion
@@ -12,7 +11,7 @@ from kprune.graph import Graph
 @register_criterion("reconstruction_error")
 class ReconstructionError(DataCriterion):
     """The error that the removal of a channel leaves in its readers after the best update of their other weights, as a
-    share of the variance of what they are added to, per FLOP that it saves.
+    share of the variance of what they are added to; over what it saves of the budget, such as FLOPs.
 
     `tr(W_g^T [(H^-1)_gg]^-1 W_g)` for the rows `g` of a reader's kernel `W`, with `H` the covariance of what it reads:
     Optimal Brain Surgeon (Hassibi & Stork 1992) for whole channels, as in Optimal Brain Compression (2208.11580) and
@@ -24,6 +23,7 @@ class ReconstructionError(DataCriterion):
     """
 
     options = ()
+    over_gain = True
 
     def __init__(self):
         super().__init__("global")
@@ -34,19 +34,17 @@ class ReconstructionError(DataCriterion):
 
     def scores_from(self, graph: Graph, keep: np.ndarray, data, verbose) -> np.ndarray:
         readers = [q.without(keep) if q.touched(keep) else q for q in self.quadratics(graph, data, verbose)]
-        return worth(CostModel(graph), keep, "flops", [reader.costs() for reader in readers])
+        return total_error(len(keep), [reader.costs() for reader in readers])
 
 
-def worth(cost: CostModel, keep: np.ndarray, kind: str, costs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Per channel set, the error that its removal causes in all its readers, over what it saves.
+def total_error(count: int, costs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Per channel set, of which there are `count`, the error that its removal causes in all its readers.
 
     Args:
-      cost: of the traced model.
-      keep: the decision so far.
-      kind: "flops" or "params".
+      count: number of channel sets.
       costs: per reader, its channel sets and their errors.
     """
-    error = np.zeros(len(keep))
+    error = np.zeros(count)
     for sets, own in costs:
         error[sets] += own
-    return error / np.maximum(cost.gains(keep, kind), np.finfo(float).tiny)
+    return error

@@ -173,7 +173,13 @@ class Similarity(Criterion):
       compensate: adds the outgoing weights of a removed filter to those of its nearest kept one, by the least-squares
         factor of the two (the network that the paper's Eq. 5 speaks of).
       coupling: "graph" judges each channel set by its counts summed over all layers that write it; "stage" is the
-        paper's rule: all layers around a residual stream lose the smallest rate of its middle layers.
+        paper's rule: all layers around a residual stream lose the smallest rate of its middle layers, first what is
+        most frequent; with `guard`, a filter that it would not let go stays, and the rate may then be lower.
+
+    Where nothing is redundant, or a round removed less than a tenth of what was still to go, `ratio` is relaxed by 10 %
+    (the paper says nothing of either); the plan's rounds tell. In dense blocks, where a channel is read by many layers,
+    it is judged by its slices of all their kernels together, and goes for all of them at once: outputs of a growth
+    layer become fewer, where the paper drops the inputs of each reader alone, for which a runtime would have to gather.
 
     Raises:
       OptionError: an argument is out of range.
@@ -209,10 +215,10 @@ class Similarity(Criterion):
         self.fold_bn, self.guard, self.compensate, self.coupling = fold_bn, guard, compensate, coupling
 
     def redundant(self, kernel: np.ndarray) -> np.ndarray:
-        """The redundant filters of one kernel (method 1.1).
+        """The redundant filters of one kernel, as section 3 of the paper defines them.
 
         Args:
-          kernel: `[..., N]`, the filters along the last axis, as Keras keeps them.
+          kernel: `[..., N]`, the filters along the last axis, as Keras keeps them; for `fold_bn` already scaled.
 
         Returns:
           bool `[N]`, True = redundant.

@@ -61,24 +61,41 @@ class Gradients(Walk):
                     "One loss and one target per output.",
                     "Pass data with as many targets as outputs, and one loss.",
                 )
-            return linearize_loss(losses, outputs, targets)
+            return linearize_loss(losses, outputs, targets, loss_weights(graph, self.loss))
 
         return PreparedWalk(seeds, by_gradient)
 
 
-def linearize_loss(losses: Sequence[Callable], outputs: Sequence, targets: Sequence) -> list:
-    """The gradient of the losses of all examples with respect to each output."""
+def linearize_loss(losses: Sequence[Callable], outputs: Sequence, targets: Sequence, weights=(1.0,)) -> list:
+    """The gradient of the losses of all examples, each times its weight, with respect to each output."""
     count = outputs[0].shape[0]
 
     def total(*predicted):
         parts = [
-            ops.mean(ops.cast(loss(ops.convert_to_tensor(y), p), "float32"))
-            for loss, y, p in zip(losses, targets, predicted, strict=True)
+            weight * ops.mean(ops.cast(loss(as_predicted(ops.convert_to_tensor(y), p), p), "float32"))
+            for loss, y, p, weight in zip(losses, targets, predicted, weights, strict=True)
         ]
         return [sum(parts) * count]
 
     _, pullback = linearize(total, [ops.cast(y, "float32") for y in outputs])
     return pullback([ops.ones(())])
+
+
+def as_predicted(target, prediction):
+    """Targets with a last axis of length 1 where the predictions have one, and without where not, as in `fit`."""
+    more = len(prediction.shape) - len(target.shape)
+    if more == 1 and prediction.shape[-1] == 1:
+        return ops.expand_dims(target, -1)
+    return ops.squeeze(target, -1) if more == -1 and target.shape[-1] == 1 else target
+
+
+def loss_weights(graph: Graph, loss) -> list[float]:
+    """The weights of the losses, one per output, where they are those that the model is compiled with; else ones."""
+    given = None if loss is not None else (_keras.compile_arguments(graph.model) or {}).get("loss_weights")
+    names = graph.inside[id(graph.model)].output_names
+    if isinstance(given, dict):
+        given = [given.get(name, 1.0) for name in names]
+    return [1.0] * len(names) if given is None else [float(weight) for weight in keras.tree.flatten(given)]
 
 
 def losses_of(graph: Graph, loss) -> list[Callable] | None:
@@ -120,8 +137,7 @@ def cross_entropy(graph: Graph) -> Callable:
 
     def loss(y_true, y_pred):
         if y_pred.shape[-1] == 1:
-            y = ops.cast(ops.expand_dims(y_true, -1), y_pred.dtype)
-            return ops.binary_crossentropy(y, y_pred, from_logits=from_logits)
+            return ops.binary_crossentropy(ops.cast(y_true, y_pred.dtype), y_pred, from_logits=from_logits)
         return ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=from_logits)
 
     return loss

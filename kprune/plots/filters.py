@@ -15,6 +15,7 @@ from kprune.plan import Plan
 from kprune.plots import style
 from kprune.plots.distances import require_similarity
 from kprune.selection.limits import matching
+from kprune.structure import following_scale
 
 MOST = 64  # tiles
 GAP = 0.18  # between tiles, in tiles
@@ -95,8 +96,10 @@ def plot_filters(model, path, data=None, *, plan: Plan | None = None, criterion=
     graph, criterion = trace(model), require_similarity(criterion)
     weight = find_conv(graph, layer)
     kernel = np.moveaxis(weight.value(), weight.writes, -1)
-    removed = criterion.redundant(kernel) if plan is None else ~plan.mask(graph)[weight.axes[weight.writes]]
-    twins = find_twins(kernel, removed, criterion.metric)
+    scale = following_scale(graph).get(weight.path) if criterion.fold_bn else None
+    compared = kernel if scale is None else kernel * scale
+    removed = criterion.redundant(compared) if plan is None else ~plan.mask(graph)[weight.axes[weight.writes]]
+    twins = find_twins(compared, removed, criterion.metric)
     parts = {"Filters" if kernel.shape[2] == 3 else "Filters, mean over their inputs": filter_tiles(kernel)}
     if data is not None:
         parts["Feature maps of one image"] = map_tiles(graph, weight, data)

@@ -5,11 +5,19 @@ from kprune.selection.choose import select
 from kprune.selection.limits import Bounds, Limits, bind, matching
 from kprune.selection.ranking import select_by_score
 from kprune.selection.removal import Removal
-from kprune.selection.similarity import Comparison, Round, next_ratio, select_by_similarity, select_in_one_round
+from kprune.selection.similarity import (
+    RELAXATION,
+    Comparison,
+    Round,
+    next_ratio,
+    select_by_similarity,
+    select_in_one_round,
+)
 from kprune.selection.widths import PRESETS, Preset, next_width
 
 __all__ = [
     "PRESETS",
+    "RELAXATION",
     "Bounds",
     "Budget",
     "ChannelCount",

@@ -49,6 +49,10 @@ class Budget:
         """What the removal of each set alone saves."""
         return self.cost.gains(keep, self.kind)
 
+    def per_gain(self, scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """Scores of channel sets over what the removal of each alone saves."""
+        return scores / np.maximum(self.gains(keep), np.finfo(float).tiny)
+
     def words(self, share: float) -> str:
         """A share in words."""
         return f"{100 * share:.2f} %"
@@ -102,6 +106,10 @@ class ChannelCount:
     def gains(self, keep: np.ndarray) -> np.ndarray:
         """Each set counts as one."""
         return np.ones(len(keep))
+
+    def per_gain(self, scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """The scores as they are."""
+        return scores
 
     def words(self, count: int) -> str:
         """A number in words."""

@@ -44,6 +44,8 @@ def select_by_score(
     """
     removal = Removal(budget, bounds, budget.cost.everything() if keep is None else keep)
     scores = criterion.scores(graph, removal.begin)
+    if criterion.over_gain:
+        scores = budget.per_gain(scores, removal.begin)
     if criterion.ranking == "layer":
         scores = quantiles(scores, classes(graph), graph.prunable & removal.begin)
     while not removal.met() and not removal.stuck:

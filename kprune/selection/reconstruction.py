@@ -3,7 +3,7 @@
 import numpy as np
 
 from kprune.criteria import Informed
-from kprune.criteria.reconstruction_error import worth
+from kprune.criteria.reconstruction_error import total_error
 from kprune.graph import Graph
 from kprune.progress import Progress
 from kprune.selection.budget import Budget
@@ -32,7 +32,7 @@ def select_by_reconstruction(
     known = [reader.costs() for reader in readers]
     removal, rounds = Removal(budget, bounds, budget.cost.everything()), []
     while not removal.met() and not removal.stuck:
-        scores = worth(budget.cost, removal.keep, budget.kind, known)
+        scores = budget.per_gain(total_error(len(removal.keep), known), removal.keep)
         free = np.flatnonzero(bounds.open(removal.keep))
         order = free[np.lexsort((free, scores[free]))]
         sizes = np.bincount(labels[removal.keep], minlength=labels.max() + 1)

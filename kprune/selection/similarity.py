@@ -25,15 +25,22 @@ class View:
 
     Attributes:
       weight: the kernel.
+      axis: along which it is sliced: where it writes, or in a dense block where it reads.
       sets: int `[N]`, the channel sets.
       neighbours: which are similar.
       norms: float64 `[N]`.
     """
 
     weight: SlicedWeight
+    axis: int
     sets: np.ndarray
     neighbours: Neighbours = field(repr=False)
     norms: np.ndarray = field(repr=False)
+
+    @property
+    def writes(self) -> bool:
+        """Whether its slices are filters."""
+        return self.axis == self.weight.writes
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,8 @@ class Comparison:
             products.update(keep)
             pairs = distances(products.terms, self.criterion.metric)
             neighbours = find_neighbours(pairs, self.criterion.alpha, closest)
-            found.append(View(products.slices.weight, products.sets, neighbours, products.norms()))
+            slices = products.slices
+            found.append(View(slices.weight, slices.axis, products.sets, neighbours, products.norms()))
         return found
 
     def pool(self, views: list[View]) -> tuple[np.ndarray, np.ndarray]:
@@ -113,26 +121,33 @@ class Comparison:
         return guarded(order, layers, len(self.graph.sets))
 
     def by_stages(self, views: list[View], ratio: float, free: np.ndarray) -> np.ndarray:
-        """`coupling="stage"`: each stage loses the smallest rate of its middle layers, in every layer."""
+        """`coupling="stage"`: each stage loses the smallest rate of its middle layers, in every layer. The channels of
+        dense blocks, which have no stages, go as by `by_sets`.
+        """
         frequency, norms = self.pool(views)
-        own = {}
-        for view in views:
-            local = view.neighbours.counts / len(view.sets)
-            candidates = np.flatnonzero((local >= ratio) & (local > 0))
-            order = candidates[np.lexsort((candidates, view.norms[candidates], -local[candidates]))]
-            own[id(view.weight)] = len(self.guard(view.sets[order], [view])) / len(view.sets)
-        going: list[int] = []
+        filters = [view for view in views if view.writes]
+        own = {id(view.weight): self.own_rate(view, ratio) for view in filters}
+        inside = np.zeros(len(self.graph.sets), dtype=bool)
+        inside[np.concatenate([np.zeros(0, dtype=int), *(view.sets for view in views if not view.writes)])] = True
+        going = self.by_sets(views, ratio, free & inside)
         for stage in self.stages:
             judged = [w for w in stage.middle or stage.writers if id(w) in own]
             rate = min((own[id(w)] for w in judged), default=0.0)
-            members = [view for view in views if any(view.weight is w for w in stage.writers + stage.middle)]
+            members = [view for view in filters if any(view.weight is w for w in stage.writers + stage.middle)]
             for view in sorted(members, key=lambda v: len(v.sets)):
                 missing = int(np.floor(rate * len(view.sets) + 1e-9)) - int(np.isin(view.sets, going).sum())
                 left = view.sets[free[view.sets] & ~np.isin(view.sets, going)]
                 order = left[np.lexsort((left, norms[left], -frequency[left]))]
-                going += order[: max(missing, 0)].tolist()
-        going_sets = np.array(going, dtype=int)
-        return going_sets[np.lexsort((going_sets, norms[going_sets], -frequency[going_sets]))]
+                allowed = self.guard(np.concatenate([going, order]), views)
+                going = np.concatenate([going, allowed[np.isin(allowed, order)][: max(missing, 0)]])
+        return going[np.lexsort((going, norms[going], -frequency[going]))]
+
+    def own_rate(self, view: View, ratio: float) -> float:
+        """The share of its own filters that a layer finds redundant."""
+        local = view.neighbours.counts / len(view.sets)
+        candidates = np.flatnonzero((local >= ratio) & (local > 0))
+        order = candidates[np.lexsort((candidates, view.norms[candidates], -local[candidates]))]
+        return len(self.guard(view.sets[order], [view])) / len(view.sets)
 
     def candidates(self, keep: np.ndarray, bounds: Bounds, ratio: float) -> tuple[np.ndarray, float, str | None]:
         """What goes in one round. Where nothing is redundant, `ratio` is relaxed by 10 % till something is; where

@@ -334,3 +334,54 @@ def test_batchnorm_criteria_equal_the_slow_transcription(name):
     for weight in graph.writers:
         if weight.path in expected:
             np.testing.assert_allclose(scores[weight.axes[-1]], expected[weight.path], rtol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [lambda y: y, lambda y: y[:, None], lambda y: y.astype("float32")])
+def test_taylor_takes_labels_as_fit_does(data, labels):
+    inputs = keras.Input((6, 6, 2))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, activation="relu", name="a")(inputs))
+    model = randomize(keras.Model(inputs, layers.Dense(1, activation="sigmoid", name="logits")(x)))
+    y = data[1] % 2
+    plain = kprune.plan_pruning(model, 0.4, criterion="taylor", data=(data[0], y))
+    model.compile("sgd", "binary_crossentropy")
+    model.fit(data[0], labels(y), verbose=0, epochs=0)
+    plan = kprune.plan_pruning(model, 0.4, criterion="taylor", data=(data[0], labels(y)))
+    assert [entry.keep for entry in plan.layers] == [entry.keep for entry in plain.layers]
+
+
+def test_taylor_weighs_losses_as_the_model_is_compiled(data):
+    inputs = keras.Input((6, 6, 2))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, activation="relu", name="a")(inputs))
+    model = randomize(keras.Model(inputs, [layers.Dense(2, name="one")(x), layers.Dense(2, name="two")(x)]))
+    targets = [np.ones((10, 2), "float32"), -np.ones((10, 2), "float32")]
+    keep = {}
+    for weights in (None, [1.0, 0.0], [0.0, 1.0], {"one": 0.0, "two": 1.0}):
+        model.compile("sgd", ["mse", "mse"], loss_weights=weights)
+        plan = kprune.plan_pruning(model, 0.5, criterion="taylor", data=(data[0], targets))
+        keep[str(weights)] = plan.layers[0].keep
+    single = keras.Model(inputs, model.outputs[1])
+    single.compile("sgd", "mse")
+    alone = kprune.plan_pruning(single, 0.5, criterion="taylor", data=(data[0], targets[1])).layers[0].keep
+    assert keep["[0.0, 1.0]"] == keep["{'one': 0.0, 'two': 1.0}"] == alone
+    assert len(set(keep.values())) > 1
+
+
+def test_a_batchnorm_without_a_scale_has_a_scale_of_one():
+    inputs = keras.Input((6, 6, 2))
+    norm = layers.BatchNormalization(scale=False, name="norm")
+    x = layers.GlobalAveragePooling2D()(norm(layers.Conv2D(6, 3, name="a")(inputs)))
+    model = randomize(keras.Model(inputs, layers.Dense(2, name="logits")(x)))
+    beta = np.array([-3.0, 3, -2, 2, -1, 1])
+    norm.set_weights([beta, *norm.get_weights()[1:]])
+    scores = criteria.ChannelActiveProbability().scores(graph := trace(model), np.ones(len(graph.sets), dtype=bool))
+    writer = graph.writers[0]
+    wanted = [0.5 * (1 + math.erf(b / math.sqrt(2))) for b in beta]
+    np.testing.assert_allclose(scores[writer.axes[writer.writes]], wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["batchnorm_scale", "channel_active_probability"])
+def test_batchnorm_criteria_want_a_batchnorm(name):
+    inputs = keras.Input((6, 6, 2))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, name="a")(inputs))
+    with pytest.raises(kprune.ModelError, match="has no BatchNorm"):
+        kprune.plan_pruning(keras.Model(inputs, layers.Dense(2)(x)), 0.4, criterion=name)
