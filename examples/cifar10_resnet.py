@@ -18,7 +18,7 @@ from cifar_resnet import accuracy, load_network
 
 FLAGS = flags.FLAGS
 if "weights" not in FLAGS:  # a test may import this module and tools in one process
-    flags.DEFINE_string("weights", None, "Trained weights: an .npz in PyTorch order, or a .keras file.", required=True)
+    flags.DEFINE_string("weights", None, "Trained weights: an .npz in PyTorch order, or a .keras file.")
     flags.DEFINE_integer("depth", 20, "Depth of the network, for .npz files: 20, 32, 44, 56 or 110.")
     flags.DEFINE_string(
         "data_dir", None, "A folder of tensorflow-datasets, or an .npz with JPEG files; none: download."
@@ -56,6 +56,12 @@ def _has_gpu():
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+def require_weights():
+    """Refuses to begin without a trained network."""
+    if FLAGS.weights is None:
+        raise app.UsageError("Pass --weights=FILE: an .npz in PyTorch order, or a .keras file.")
+
+
 def make_criterion(name, seed):
     return kprune.criteria.Random(seed) if name == "random" else name
 
@@ -83,6 +89,7 @@ def export_and_time(models, folder, images):
 
 
 def main(_):
+    require_weights()
     keras.utils.set_random_seed(FLAGS.seed)
     folder = pathlib.Path(FLAGS.output)
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import kprune  # noqa: E402
 from cifar10_data import load_cifar10, training_dataset  # noqa: E402
-from cifar10_resnet import fine_tune  # noqa: E402
+from cifar10_resnet import fine_tune, require_weights  # noqa: E402
 from cifar_resnet import accuracy, load_network  # noqa: E402
 
 S = kprune.criteria.Similarity
@@ -182,6 +182,7 @@ def main(_):
     if FLAGS.table:
         print(table(rows()))
         return
+    require_weights()
     train, (x_test, y_test) = load_cifar10(FLAGS.data_dir)
     data = tuple(x[: FLAGS.train_images] for x in train), (x_test[: FLAGS.test_images].astype("float32"), y_test)
     data = data[0], (data[1][0], y_test[: FLAGS.test_images])

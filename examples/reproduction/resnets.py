@@ -2,10 +2,9 @@
 
     python examples/reproduction/resnets.py --models=FOLDER --output=rates.md
 
-For each network and target: the share removed, the largest difference between masked and smaller model, between the
-saved
-file in a process without kprune and the model, and between the TFLite file and the model, relative to the largest
-logit.
+For each network and target: the share removed, and the largest difference between masked and smaller model, between
+the saved file in a process without kprune and the model, and between the TFLite file and the model, relative to the
+largest logit.
 """
 
 import json

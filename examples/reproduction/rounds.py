@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import kprune  # noqa: E402
 from cifar10_data import load_cifar10, training_dataset  # noqa: E402
-from cifar10_resnet import fine_tune  # noqa: E402
+from cifar10_resnet import fine_tune, require_weights  # noqa: E402
 from cifar_resnet import accuracy, load_network  # noqa: E402
 
 VALIDATION = 5000
@@ -26,6 +26,7 @@ flags.DEFINE_string("picture", "results/rounds.png", "The picture that is drawn.
 
 
 def main(_):
+    require_weights()
     keras.utils.set_random_seed(FLAGS.seed)
     (x_train, y_train), (x_test, y_test) = load_cifar10(FLAGS.data_dir)
     held_out = x_train[-VALIDATION:].astype("float32"), y_train[-VALIDATION:]
