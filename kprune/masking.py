@@ -117,15 +117,13 @@ def wrap(layer, weights: list[SlicedWeight], keep: np.ndarray):
 
 
 def zero_filters(graph: Graph, keep: np.ndarray):
-    """Zeroes removed filters, with their biases, where they are made and nowhere else, so that training can bring them
-    back (a filter whose readers are zero as well gets no gradient any more).
+    """Zeroes removed filters where they are made and nowhere else, so that training can bring them back: a filter whose
+    readers are zero as well gets no gradient any more, nor one whose bias is zero too, before a ReLU.
     """
-    writers = {id(weight.layer) for weight in graph.writers}
-    for weight in graph.weights:
-        axis = 0 if weight.name == "bias" and id(weight.layer) in writers else weight.writes
-        if axis is not None and weight.variable.trainable:
+    for weight in graph.writers:
+        if weight.variable.trainable:
             value = weight.value().copy()
-            np.moveaxis(value, axis, 0)[~keep[weight.axes[axis]]] = 0
+            np.moveaxis(value, weight.writes, 0)[~keep[weight.axes[weight.writes]]] = 0
             weight.variable.assign(value)
 
 
