@@ -114,13 +114,17 @@ def test_rounds_with_training_between_them(model, data, name):
 
 
 SIMILARITY = {"flops": {"target_flops": TARGET}, "params": {"target_params": TARGET}}
-SCORES = SIMILARITY | {"channels": {"channels_per_round": 4}, "regrow": {"target_flops": TARGET, "regrow": True}}
+SCORES = {
+    "flops": {"target_flops": TARGET},
+    "channels": {"channels_per_round": 4},
+    "regrow": {"target_params": TARGET, "regrow": True},
+}
 CALLBACKS = [(name, mode) for name in NAMES for mode in (SIMILARITY if name == "similarity" else SCORES)]
 
 
 def check_callback(model, data, name, mode, rounds=2):
     """A callback in a `fit` of one epoch more than it has rounds."""
-    options = SCORES[mode] | {"until_epoch": rounds}
+    options = (SIMILARITY if name == "similarity" else SCORES)[mode] | {"until_epoch": rounds}
     by_sets = name == "similarity"  # it chooses sets of filters, and has a callback of its own
     callback = kprune.SimilarityPruning(**options) if by_sets else kprune.GradualPruning(name, data=data, **options)
     history = train(model, data, rounds + 1, [callback])
