@@ -138,7 +138,9 @@ class Comparison:
                 missing = int(np.floor(rate * len(view.sets) + 1e-9)) - int(np.isin(view.sets, going).sum())
                 left = view.sets[free[view.sets] & ~np.isin(view.sets, going)]
                 order = left[np.lexsort((left, norms[left], -frequency[left]))]
-                allowed = self.guard(np.concatenate([going, order]), views)
+                near = [other for other in views if np.isin(other.sets, view.sets).any()]
+                before = going[np.isin(going, np.concatenate([other.sets for other in near]))]
+                allowed = self.guard(np.concatenate([before, order]), near)
                 going = np.concatenate([going, allowed[np.isin(allowed, order)][: max(missing, 0)]])
         return going[np.lexsort((going, norms[going], -frequency[going]))]
 
