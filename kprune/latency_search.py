@@ -125,7 +125,7 @@ def prune_to_latency(
         check_place(output, MARK)
     criterion, graph = with_data(criterion, data, repair, again=True), trace(model)
     check_graph(graph, strict)
-    kind, others = "flops" if latency is None else "latency", quantities(graph, latency is not None, latency)
+    kind, others = "flops" if latency is None else "latency", quantities(graph, latency)
     pruner = Pruner.of(graph, kind, criterion, limits, data if repair else None, **others)
     with tempfile.TemporaryDirectory() as folder:
         files = TrialFiles(export or export_tflite, pathlib.Path(folder), output)

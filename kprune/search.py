@@ -104,7 +104,7 @@ def find_target(
     check_options(accept, budget, latency, tolerance)
     criterion, graph = with_data(criterion, data, repair, again=True), trace(model)
     check_graph(graph, strict)
-    others = quantities(graph, budget == "latency", latency)
+    others = quantities(graph, latency)
     pruner = Pruner.of(graph, budget, criterion, limits, data if repair else None, **others)
     settings = {
         "budget": budget,

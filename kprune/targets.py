@@ -3,11 +3,12 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from kprune.cost import CostModel
 from kprune.errors import OptionError
 from kprune.graph import Graph
-from kprune.latency import Latency, as_table
+from kprune.latency import Latency, LatencyTable, as_table
 from kprune.selection import Budget, make_budget
 
 
@@ -37,7 +38,12 @@ class Targets:
             raise OptionError(
                 "latency came without target_latency.", "Both.", "Pass target_latency=0.5, or leave latency out."
             )
-        return CostModel(graph, **quantities(graph, self.latency is not None, self.table))
+        return CostModel(graph, **quantities(graph, None if self.latency is None else self.read_table))
+
+    @cached_property
+    def read_table(self) -> LatencyTable:
+        """The table, read once, though rounds ask for it again."""
+        return as_table(self.table)
 
     def budget(self, graph: Graph) -> Budget:
         """The budget for a model.
@@ -48,13 +54,13 @@ class Targets:
         return make_budget(self.cost(graph), self.flops, self.params, self.latency)
 
 
-def quantities(graph: Graph, timed: bool, table) -> dict[str, Latency]:
-    """What a model costs besides FLOPs and parameters: its milliseconds, if it is `timed`.
+def quantities(graph: Graph, table) -> dict[str, Latency]:
+    """What a model costs besides FLOPs and parameters: its milliseconds, if there is a table.
 
     Raises:
       OptionError, ModelError: see `Targets.cost`.
     """
-    return {"latency": Latency(graph, as_table(table))} if timed else {}
+    return {} if table is None else {"latency": Latency(graph, as_table(table))}
 
 
 def table_settings(table) -> dict:

@@ -43,7 +43,8 @@ def main(_):
     run.record.save(folder / "record.json")
     kprune.plots.plot_rounds(run.record.history, FLAGS.picture, metrics=("val_accuracy",))
     networks = {"before": model, "after": run.model}
-    found = {name: accuracy(one, x_test.astype("float32"), y_test) for name, one in networks.items()}
+    x_test = x_test.astype("float32")
+    found = {name: accuracy(one, x_test, y_test) for name, one in networks.items()}
     print(json.dumps({"rounds": len(run.record), "pruned_flops": run.record.history["pruned_flops"][-1], **found}))
 
 

@@ -38,20 +38,16 @@ def check_factors(content: bytes, name: str) -> None:
 
 def _factors(model, graph):
     """The largest factor of each sum of products with 8-bit outputs, and the name of its weights."""
+    from tensorflow.lite.python.schema_py_generated import BuiltinOperator
+
+    sums = {getattr(BuiltinOperator, name) for name in SUMS}
     for operation in graph.operators:
-        if _operator(model.operatorCodes[operation.opcodeIndex]) in SUMS:
+        if model.operatorCodes[operation.opcodeIndex].builtinCode in sums:
             inputs, weights, outputs = (graph.tensors[i] for i in (*operation.inputs[:2], operation.outputs[0]))
             factors = [_scales(inputs)[:1] * _scales(weights) / scale for scale in _scales(outputs)]
             if factors and factors[0].size:
                 text = weights.name.decode() if isinstance(weights.name, bytes) else str(weights.name)
                 yield float(factors[0].max()), text.split(";")[-1]
-
-
-def _operator(code) -> str:
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    return next(name for name, value in vars(schema.BuiltinOperator).items() if value == number)
 
 
 def _scales(tensor) -> np.ndarray:

@@ -128,7 +128,8 @@ class Comparison:
         filters = [view for view in views if view.writes]
         own = {id(view.weight): self.own_rate(view, ratio) for view in filters}
         inside = np.zeros(len(self.graph.sets), dtype=bool)
-        inside[np.concatenate([np.zeros(0, dtype=int), *(view.sets for view in views if not view.writes)])] = True
+        for view in views:
+            inside[view.sets] |= not view.writes
         going = self.by_sets(views, ratio, free & inside)
         for stage in self.stages:
             judged = [w for w in stage.middle or stage.writers if id(w) in own]
