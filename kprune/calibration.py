@@ -6,7 +6,7 @@ import numpy as np
 from kprune import _keras
 from kprune.criteria.base import filter_matrix
 from kprune.criteria.similarity import pairwise_distances
-from kprune.data import batches_of, check_inputs
+from kprune.data import batches_of, check_inputs, require_end
 from kprune.execution import execute
 from kprune.graph import Graph, trace
 from kprune.plan import Plan
@@ -59,7 +59,7 @@ def recalibrate_batchnorm(model, data):
       The copy, compiled as the model is.
 
     Raises:
-      OptionError: `data` is empty, or not of the model's shape.
+      OptionError: `data` is empty, never ends, or is not of the model's shape.
       ModelError: the model has no graph.
 
     Example:
@@ -68,6 +68,7 @@ def recalibrate_batchnorm(model, data):
     graph = trace(model)
     copy = rebuild(graph, np.ones(len(graph.sets), dtype=bool))
     new, statistics = trace(copy), Statistics()
+    require_end(data)
     for batch in batches_of(data):
         check_inputs(graph, batch.inputs)
         execute(new, batch.inputs, statistics.apply)

@@ -1,5 +1,6 @@
 """Batches from whatever a user trains with: arrays, `tf.data`, `PyDataset`, torch loaders, any iterable of batches."""
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -91,6 +92,23 @@ def require_rereadable(data):
         )
 
 
+def is_endless(data) -> bool:
+    """Whether a `tf.data.Dataset` or `PyDataset` says of itself that it never ends."""
+    if isinstance(data, keras.utils.PyDataset):
+        return data.num_batches is None
+    return hasattr(data, "cardinality") and int(data.cardinality()) == -1
+
+
+def require_end(data, option: str = "data"):
+    """Refuses data that never end.
+
+    Raises:
+      OptionError: they say so themselves; of a generator nobody knows.
+    """
+    if is_endless(data):
+        raise OptionError(f"{option} never ends.", "A finite dataset.", f"Pass {option}=dataset.take(100).")
+
+
 def require_finite(who: str, arrays):
     """Checks that numbers are numbers; an activation may hide NaN on its way from the data to the outputs.
 
@@ -156,7 +174,8 @@ def _length(arrays) -> int:
 def _items(data, batch_size: int) -> Iterator:
     """Batches in the form that `fit` takes: x, (x, y) or (x, y, sample_weight)."""
     if isinstance(data, keras.utils.PyDataset):
-        yield from (data[index] for index in range(data.num_batches or len(data)))
+        places = itertools.count() if is_endless(data) else range(data.num_batches)
+        yield from (data[index] for index in places)
     elif isinstance(data, list) and data and isinstance(data[0], (tuple, dict)):
         yield from data
     elif _arrays(data):

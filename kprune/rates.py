@@ -9,6 +9,7 @@ from kprune.api import check_graph, with_data
 from kprune.calibration import merge_factors
 from kprune.cost import CostModel
 from kprune.criteria import Criterion, Similarity
+from kprune.criteria.similarity import by_frequency
 from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight, trace
 from kprune.options import check_share
@@ -114,7 +115,7 @@ def removal_order(graph: Graph, criterion: Criterion) -> np.ndarray:
     comparison = Comparison(graph, criterion)
     views = comparison.views(keep)
     frequency, norms = comparison.pool(views)
-    order = np.lexsort((np.arange(len(keep)), norms, -frequency))
+    order = by_frequency(np.arange(len(keep)), frequency, norms)
     first = comparison.guard(order[frequency[order] > 0], views)
     return np.concatenate([first, order[~np.isin(order, first)]])
 

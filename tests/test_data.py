@@ -138,6 +138,32 @@ def test_execute_computes_what_the_model_does_and_shows_every_call():
     assert "inner/inside" in seen
 
 
+class Endless(keras.utils.PyDataset):
+    num_batches = None
+
+    def __getitem__(self, index):
+        return X[:4], Y[:4]
+
+
+def endless_tf_dataset():
+    return tf_dataset().repeat()
+
+
+@pytest.mark.parametrize("source", [Endless, endless_tf_dataset])
+def test_of_data_without_end_the_first_images_are_taken(source):
+    assert len(take(source(), 10)[0]) == 10
+
+
+@pytest.mark.parametrize("source", [Endless, endless_tf_dataset])
+@pytest.mark.parametrize("criterion", ["relevance", "taylor", "apoz", "activation_density"])
+def test_data_without_end_are_refused_where_all_images_count(criterion, source):
+    model = nested_model()
+    with pytest.raises(kprune.OptionError, match="never ends"):
+        kprune.plan_pruning(model, 0.2, criterion=criterion, data=source())
+    with pytest.raises(kprune.OptionError, match="never ends"):
+        kprune.recalibrate_batchnorm(model, source())
+
+
 class OnDisk(np.memmap):
     """An array on disk that counts the images that are read."""
 

@@ -107,6 +107,11 @@ def moments(pairs: Pairs) -> tuple[float, float]:
     return float(shift) + offset, float(np.sqrt(max(squares / number - offset**2, 0.0)))
 
 
+def by_frequency(candidates: np.ndarray, frequency: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """Candidates, first to go first: the most frequent, of them the smallest, then by their number."""
+    return candidates[np.lexsort((candidates, norms[candidates], -frequency[candidates]))]
+
+
 def guarded(order: np.ndarray, layers: list[tuple[np.ndarray, Neighbours]], count: int) -> np.ndarray:
     """Of channel sets in the order in which they would go, those that may: each must leave a kept set similar to
     it in some layer, and leave one to each set removed before it.
@@ -225,11 +230,18 @@ class Similarity(Criterion):
         """
         filters = np.asarray(kernel, dtype=np.float64).reshape(-1, np.shape(kernel)[-1]).T
         neighbours = find_neighbours(pairwise_distances(filters, self.metric), self.alpha)
-        frequency = neighbours.counts / len(filters)
-        candidates = np.flatnonzero(frequency >= self.ratio)
-        norms = np.linalg.norm(filters, axis=1)
-        order = candidates[np.lexsort((candidates, norms[candidates], -frequency[candidates]))]
         result = np.zeros(len(filters), dtype=bool)
-        layers = [(np.arange(len(filters)), neighbours)]
-        result[guarded(order, layers, len(filters)) if self.guard else order] = True
+        result[self.redundant_among(neighbours, np.linalg.norm(filters, axis=1), self.ratio)] = True
         return result
+
+    def redundant_among(self, neighbours: Neighbours, norms: np.ndarray, ratio: float) -> np.ndarray:
+        """The redundant filters of one layer, first to go first.
+
+        Args:
+          neighbours: which of its filters are similar.
+          norms: float64 `[N]`, of its filters.
+          ratio: the share of the filters to which a redundant one is similar.
+        """
+        frequency = neighbours.counts / len(norms)
+        order = by_frequency(np.flatnonzero(frequency >= ratio), frequency, norms)
+        return guarded(order, [(np.arange(len(norms)), neighbours)], len(norms)) if self.guard else order

@@ -12,7 +12,7 @@ from kprune import _keras
 from kprune.criteria.backward import Tape
 from kprune.criteria.observation import View, observe
 from kprune.criteria.walks import Walk, class_indices, gives_probabilities
-from kprune.data import Batch, batches_of, check_inputs, require_finite
+from kprune.data import Batch, batches_of, check_inputs, require_end, require_finite
 from kprune.graph import Graph, SlicedWeight
 from kprune.progress import Progress
 
@@ -110,9 +110,12 @@ def collect(graph: Graph, data, measures: Iterable[Measure], verbose=1) -> Stati
       `Statistics`.
 
     Raises:
-      OptionError: the data are empty, not of the model's shape, or have no labels where they are needed.
+      OptionError: the data are empty, not of the model's shape, never end though a measure takes all of them, or have
+        no labels where they are needed.
     """
     collector = Collector(graph, tuple(dict.fromkeys(measures)))
+    if any(measure.images is None for measure in collector.measures):
+        require_end(data)
     progress = Progress(examples_in(data), "example", verbose)
     for batch in batches_of(data, labels=collector.labels):
         check_inputs(graph, batch.inputs)

@@ -42,18 +42,15 @@ def read_metadata(path) -> dict:
     return facts
 
 
-def with_metadata(content: bytes, facts: dict) -> bytes:
-    """The bytes of a TFLite file with `facts` among its metadata."""
+def add_metadata(model, facts: dict) -> None:
+    """Writes `facts` among the metadata of the `ModelT` of a TFLite file."""
     from tensorflow.lite.python import schema_py_generated as schema
-    from tensorflow.lite.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.convert_bytearray_to_object(content)
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = list(dump(facts).encode())
     entry.name, entry.buffer = KEY, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def dump(facts: dict) -> str:

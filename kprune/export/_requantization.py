@@ -8,22 +8,19 @@ SUMS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 XNNPACK_LIMIT = 256.0
 
 
-def check_factors(content: bytes, name: str) -> None:
+def check_factors(model, name: str) -> None:
     """Refuses a file that LiteRT's XNNPACK cannot open: some versions end the whole process at it.
 
     A sum of products is multiplied by `scale of the inputs * scale of the weights / scale of the outputs`; XNNPACK
     wants less than 256. More means that the outputs go far beyond the range that was learnt for them.
 
     Args:
-      content: the bytes of a TFLite file.
+      model: the `ModelT` of a TFLite file.
       name: the model, for the message.
 
     Raises:
       ExportError: a factor is 256 or more.
     """
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.convert_bytearray_to_object(content)
     found = [found for graph in model.subgraphs for found in _factors(model, graph)]
     factor, layer = max(found, default=(0.0, ""))
     if factor >= XNNPACK_LIMIT:

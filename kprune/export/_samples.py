@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kprune.data import require_end
 from kprune.errors import OptionError
 
 Samples = dict[str, np.ndarray]
@@ -99,8 +100,7 @@ def _parts(data, inputs: list[InputSpec], option: str) -> Iterable:
     one_list = isinstance(data, list) and len(inputs) > 1 and all(map(_is_array, data))
     if one_list or _is_array(data) or isinstance(data, (dict, tuple)):
         return [data]
-    if hasattr(data, "cardinality") and int(data.cardinality()) == -1:
-        raise OptionError(f"{option} never ends.", "A finite dataset.", f"Pass {option}=dataset.take(100).")
+    require_end(data, option)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         return (data[index] for index in range(len(data)))
     if hasattr(data, "__iter__"):

@@ -10,7 +10,7 @@ import keras
 from kprune.errors import ExportError, OptionError
 from kprune.export._check import Export, compare
 from kprune.export._litert import open_tflite
-from kprune.export._metadata import with_metadata
+from kprune.export._metadata import add_metadata
 from kprune.export._requantization import check_factors
 from kprune.export._runtime import SIGNATURE, quiet
 from kprune.export._samples import Samples, in_batches, random_samples
@@ -160,6 +160,7 @@ def _check_options(options: _Options, trained_ranges: bool) -> None:
 def _convert(sources: dict[str, Source], options: _Options) -> bytes:
     """The bytes of the TFLite file."""
     import tensorflow as tf
+    from tensorflow.lite.tools import flatbuffer_utils
 
     source = sources[SIGNATURE]
     facts = source.description() | {"quantize": options.quantize, "io_dtype": options.io_dtype}
@@ -179,9 +180,11 @@ def _convert(sources: dict[str, Source], options: _Options) -> bytes:
             "Replace the operation that the reason names"
             + (', or pass quantize="dynamic", which can keep it in float.' if options.calibration else "."),
         ) from error
+    model = flatbuffer_utils.convert_bytearray_to_object(content)
     if options.quantize == "int8":
-        check_factors(content, source.name)
-    return with_metadata(content, facts)
+        check_factors(model, source.name)
+    add_metadata(model, facts)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _calibration(sources: dict[str, Source], samples: Samples):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune.criteria.similarity import Neighbours, Similarity, distances, find_neighbours, guarded
+from kprune.criteria.similarity import Neighbours, Similarity, by_frequency, distances, find_neighbours, guarded
 from kprune.graph import Graph, SlicedWeight
 from kprune.progress import Progress
 from kprune.selection.budget import Budget
@@ -111,8 +111,7 @@ class Comparison:
         """`coupling="graph"`: the redundant channel sets, first to go first."""
         frequency, norms = self.pool(views)
         candidates = np.flatnonzero(free & (frequency >= ratio) & (frequency > 0))
-        order = candidates[np.lexsort((candidates, norms[candidates], -frequency[candidates]))]
-        return self.guard(order, views)
+        return self.guard(by_frequency(candidates, frequency, norms), views)
 
     def guard(self, order: np.ndarray, views: list[View]) -> np.ndarray:
         if not self.criterion.guard:
@@ -138,19 +137,16 @@ class Comparison:
             for view in sorted(members, key=lambda v: len(v.sets)):
                 missing = int(np.floor(rate * len(view.sets) + 1e-9)) - int(np.isin(view.sets, going).sum())
                 left = view.sets[free[view.sets] & ~np.isin(view.sets, going)]
-                order = left[np.lexsort((left, norms[left], -frequency[left]))]
+                order = by_frequency(left, frequency, norms)
                 near = [other for other in views if np.isin(other.sets, view.sets).any()]
                 before = going[np.isin(going, np.concatenate([other.sets for other in near]))]
                 allowed = self.guard(np.concatenate([before, order]), near)
                 going = np.concatenate([going, allowed[np.isin(allowed, order)][: max(missing, 0)]])
-        return going[np.lexsort((going, norms[going], -frequency[going]))]
+        return by_frequency(going, frequency, norms)
 
     def own_rate(self, view: View, ratio: float) -> float:
         """The share of its own filters that a layer finds redundant."""
-        local = view.neighbours.counts / len(view.sets)
-        candidates = np.flatnonzero((local >= ratio) & (local > 0))
-        order = candidates[np.lexsort((candidates, view.norms[candidates], -local[candidates]))]
-        return len(self.guard(view.sets[order], [view])) / len(view.sets)
+        return len(self.criterion.redundant_among(view.neighbours, view.norms, ratio)) / len(view.sets)
 
     def candidates(self, keep: np.ndarray, bounds: Bounds, ratio: float) -> tuple[np.ndarray, float, str | None]:
         """What goes in one round. Where nothing is redundant, `ratio` is relaxed by 10 % till something is; where
@@ -173,7 +169,7 @@ class Comparison:
                 used *= RELAXATION
         left = np.flatnonzero(free)
         frequency, norms = self.pool(views)
-        order = bounds.admit(keep, left[np.lexsort((left, norms[left], -frequency[left]))])
+        order = bounds.admit(keep, by_frequency(left, frequency, norms))
         return order[:1], ratio, "nothing similar left: one filter at a time"
 
 
