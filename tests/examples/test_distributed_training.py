@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import kprune
+from digits_data import load_digits_images
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = ["--images=128", "--batch=16", "--widths=8"]
@@ -38,6 +39,15 @@ def train(folder, runs, *arguments, **changes):
     subprocess.run(command, env=environment(**changes), check=True, timeout=600)
 
 
+def assert_evaluated(folder, printed):
+    """`evaluate` under the strategy gave the accuracy of the stripped network, on every worker."""
+    (x_test, y_test) = load_digits_images()[1]
+    outputs = keras.models.load_model(folder / "pruned.keras").predict(x_test, verbose=0)
+    expected = f"accuracy {(outputs.argmax(-1) == y_test).mean():.2%}"
+    lines = [line for line in printed.decode().splitlines() if line.startswith("similarity, multiworker")]
+    assert len(lines) == 2 and all(line.endswith(expected) for line in lines)
+
+
 def assert_alike(expected, found, worker=""):
     """The same plan, and the same weights to what rounding makes of a few steps."""
     plans = [
@@ -56,7 +66,8 @@ def test_mirrored_devices_and_two_workers_prune_as_one_device_does(tmp_path):
     script = [sys.executable, "-W", "ignore", str(ROOT / "examples" / "distributed_training.py"), *SMALL]
     options = ["--strategy=multiworker", "--epochs=3", f"--output={tmp_path / 'workers'}"]
     train(tmp_path, "mirrored,single,mirrored-relevance,single-relevance", "--epochs=3")
-    subprocess.run([*script, *options], env=environment(), check=True, timeout=600)
+    workers = subprocess.run([*script, *options], env=environment(), check=True, timeout=600, stdout=subprocess.PIPE)
+    assert_evaluated(tmp_path / "workers", workers.stdout)
     assert_alike(tmp_path / "single", tmp_path / "mirrored")
     assert_alike(tmp_path / "single-relevance", tmp_path / "mirrored-relevance")
     assert_alike(tmp_path / "single", tmp_path / "workers")
