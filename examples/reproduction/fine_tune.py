@@ -64,6 +64,7 @@ METHODS = {
     "random, repaired": Method(kprune.criteria.Random, repair=True),
     "shape of reconstruction_error, from scratch": Method("reconstruction_error", scratch=True),
 }
+SETTING = ("network", "images", "epochs", "learning_rate")
 FLAGS = flags.FLAGS
 flags.DEFINE_string("methods", ";".join(METHODS), "Which methods, separated by ';'.")
 flags.DEFINE_list("targets", ["0.5"], "Shares of the FLOPs to remove.")
@@ -148,34 +149,47 @@ def rows():
 
 
 def table(found):
-    """Markdown: one line per method and target, means and standard deviations over the seeds."""
-    lines = [
-        "| method | FLOPs removed | parameters | straight after | after fine-tuning | seeds |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Markdown: per setting a table, with a line per method and, per target, means and deviations over the seeds."""
+    settings = {}
+    for row in found:
+        settings.setdefault(tuple(row[key] for key in SETTING), []).append(row)
+    return "\n\n".join(table_of(setting, settings[setting]) for setting in sorted(settings))
+
+
+def table_of(setting, found):
+    network, images, epochs, rate = setting
     groups = {}
     for row in found:
-        key = (row["network"], row["epochs"], row["target"], row["learning_rate"], row["method"])
-        groups.setdefault(key, []).append(row)
-    for (network, epochs, _, rate, method), group in sorted(
-        groups.items(), key=lambda g: (g[0][:4], -mean(g[1], "after"))
-    ):
-        after = [100 * row["after"] for row in group]
-        spread = f" ± {statistics.stdev(after):.2f}" if len(after) > 1 else ""
-        cells = [
-            f"{method} ({network}, {epochs} epochs, learning rate {rate})",
-            f"{mean(group, 'removed_flops'):.1%}",
-            f"{mean(group, 'params'):,.0f}",
-            f"{mean(group, 'pruned'):.2%}",
-            f"{statistics.fmean(after):.2f}{spread} %",
-            str(len(group)),
-        ]
+        groups.setdefault((row["method"], row["target"]), []).append(row)
+    unpruned = [row for row in found if METHODS[row["method"]].criterion is None]
+    targets = sorted({row["target"] for row in found if row not in unpruned})
+    facts = f"{network}: {found[0]['before']:.2%} before; epochs: {epochs}, images: {images:,}, learning rate: {rate}"
+    if unpruned:
+        facts += f"; trained alike, not pruned: {over_seeds(unpruned)}"
+    columns = [f"{target:.0%}: parameters | straight after | last epoch (seeds)" for target in targets]
+    lines = [f"| method | mode | {' | '.join(columns)} |", "|---|---|" + "---|" * 3 * len(targets)]
+    first = {}
+    for method, target in sorted(groups):  # the order of the lines is that of the lowest target
+        first.setdefault(method, statistics.fmean(row["after"] for row in groups[method, target]))
+    for method in sorted(first.keys() - {row["method"] for row in unpruned}, key=lambda name: -first[name]):
+        cells = [method, "soft" if METHODS[method].soft else "hard"]
+        for target in targets:
+            cells += cells_of(groups.get((method, target), []))
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([facts, "", *lines])
 
 
-def mean(group, key):
-    return statistics.fmean(row[key] for row in group)
+def cells_of(group):
+    if not group:
+        return ["", "", ""]
+    params, pruned = (statistics.fmean(row[key] for row in group) for key in ("params", "pruned"))
+    return [f"{params:,.0f}", f"{pruned:.1%}", over_seeds(group)]
+
+
+def over_seeds(group):
+    after = [100 * row["after"] for row in group]
+    spread = f" ± {statistics.stdev(after):.2f}" if len(after) > 1 else ""
+    return f"{statistics.fmean(after):.2f}{spread} % ({len(after)})"
 
 
 def main(_):
