@@ -60,22 +60,25 @@ def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False) -> I
 
 def take(data, count: int) -> tuple[np.ndarray, ...]:
     """Some images, in memory, one array per input of the model: the first of a stream, evenly spaced ones of arrays."""
-    if _arrays(data):
-        length = _length(data)
-        index = np.arange(length) if length <= count else np.linspace(0, length - 1, count).astype(int)
-
-        def pick(x):  # what is left out is never read: an array on disk may be larger than the memory
-            return None if x is None else (x if isinstance(x, np.ndarray) else _keras.to_numpy(x))[index]
-
-        (batch,) = batches_of(keras.tree.map_structure(pick, data), len(index) or 1)
-        return batch.inputs
     parts, have = [], 0
-    for batch in batches_of(data):
+    for batch in batches_of(spread(data, count)):
         parts.append(tuple(x[: count - have] for x in batch.inputs))
         have += len(parts[-1][0])
         if have >= count:
             break
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def spread(data, count: int):
+    """Of arrays so many examples, evenly spaced, since they may be sorted by class; other data as they are."""
+    if not _arrays(data) or _length(data) <= count:
+        return data
+    index = np.linspace(0, _length(data) - 1, count).astype(int)
+
+    def pick(x):  # what is left out is never read: an array on disk may be larger than the memory
+        return None if x is None else (x if isinstance(x, np.ndarray) else _keras.to_numpy(x))[index]
+
+    return keras.tree.map_structure(pick, data)
 
 
 def require_rereadable(data):
@@ -147,8 +150,14 @@ def _is_array(value) -> bool:
     return hasattr(value, "shape") and hasattr(value, "__getitem__")
 
 
+def _list_of_batches(data) -> bool:
+    return isinstance(data, list) and bool(data) and isinstance(data[0], (tuple, dict))
+
+
 def _arrays(data) -> bool:
     """Whether data are arrays as `fit` takes them, rather than something that gives batches."""
+    if _list_of_batches(data):
+        return False
     if isinstance(data, (tuple, list, dict)):
         leaves = keras.tree.flatten(data)
         return bool(leaves) and all(x is None or _is_array(x) for x in leaves)
@@ -176,7 +185,7 @@ def _items(data, batch_size: int) -> Iterator:
     if isinstance(data, keras.utils.PyDataset):
         places = itertools.count() if is_endless(data) else range(data.num_batches)
         yield from (data[index] for index in places)
-    elif isinstance(data, list) and data and isinstance(data[0], (tuple, dict)):
+    elif _list_of_batches(data):
         yield from data
     elif _arrays(data):
         for start in range(0, _length(data), batch_size):

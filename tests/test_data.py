@@ -56,7 +56,7 @@ def test_several_inputs_stay_apart():
     assert batch.targets == ()
 
 
-@pytest.mark.parametrize("source", ["generator", "tf.data"])
+@pytest.mark.parametrize("source", ["generator", "tf.data", "list of batches"])
 def test_take_reads_the_first_of_a_stream(source):
     (images,) = take(SOURCES[source](), 5)
     np.testing.assert_array_equal(images, X[:5])
@@ -136,6 +136,12 @@ def test_execute_computes_what_the_model_does_and_shows_every_call():
     np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (result, model(X))), rtol=1e-6)
     assert seen == [call.path for call in graph.calls]
     assert "inner/inside" in seen
+
+
+@pytest.mark.parametrize("source", [name for name in SOURCES if name != "generator"])
+def test_a_network_is_pruned_and_repaired_with_every_source(source):
+    small = kprune.prune_model(nested_model(), target_flops=0.2, data=SOURCES[source]())
+    assert kprune.model_cost(small).flops <= 0.8 * kprune.model_cost(nested_model()).flops
 
 
 class Endless(keras.utils.PyDataset):

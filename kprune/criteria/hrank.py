@@ -35,7 +35,8 @@ class HRank(DataCriterion):
     Source: Lin et al. 2020, "HRank: Filter Pruning using High-Rank Feature Map".
 
     Args:
-      images: how many of the data are looked at; the paper takes 500, and ranks hardly vary.
+      images: how many of the data are looked at, evenly spaced ones of arrays, else the first; the paper takes 500, and
+        ranks hardly vary.
       ranking: see `Criterion`.
     """
 

@@ -12,7 +12,7 @@ from kprune import _keras
 from kprune.criteria.backward import Tape
 from kprune.criteria.observation import View, observe
 from kprune.criteria.walks import Walk, class_indices, gives_probabilities
-from kprune.data import Batch, batches_of, check_inputs, require_end, require_finite
+from kprune.data import Batch, batches_of, check_inputs, require_end, require_finite, spread
 from kprune.graph import Graph, SlicedWeight
 from kprune.progress import Progress
 
@@ -58,7 +58,8 @@ class Measure:
     Attributes:
       labels: whether the classes of the examples are needed.
       walk: what is carried back to the maps (`Gradients`, `Relevance`), or None.
-      images: after how many examples it has seen enough, or None.
+      images: after how many examples it has seen enough, or None. Of arrays they are evenly spaced where no measure
+        that is collected with it takes all.
 
     Example:
       >>> @dataclasses.dataclass(frozen=True)
@@ -114,8 +115,11 @@ def collect(graph: Graph, data, measures: Iterable[Measure], verbose=1) -> Stati
         no labels where they are needed.
     """
     collector = Collector(graph, tuple(dict.fromkeys(measures)))
-    if any(measure.images is None for measure in collector.measures):
+    limits = [measure.images for measure in collector.measures]
+    if None in limits:
         require_end(data)
+    elif limits:
+        data = spread(data, max(limits))
     progress = Progress(examples_in(data), "example", verbose)
     for batch in batches_of(data, labels=collector.labels):
         check_inputs(graph, batch.inputs)

@@ -218,6 +218,18 @@ def test_hrank_stops_when_it_has_seen_enough(model, data):
     assert found.of(criterion.needs[0], trace(model).writers[0])["count"] == 6
 
 
+def test_hrank_looks_at_evenly_spaced_images_of_arrays(model, data):
+    """Arrays may be sorted by class."""
+    criterion, graph = criteria.HRank(images=3), trace(model)
+    images = data[0][np.linspace(0, len(data[0]) - 1, 3).astype(int)]
+    found, expected = (
+        criteria.collect(graph, given, criterion.needs, verbose=0).of(criterion.needs[0], graph.writers[0])
+        for given in (data, images)
+    )
+    assert found["count"] == expected["count"] == 3
+    np.testing.assert_array_equal(found["sum"], expected["sum"])
+
+
 @pytest.mark.parametrize("name", [*CASES, "relevance"])
 @pytest.mark.parametrize("ranking", ["layer", "global"])
 def test_every_criterion_plans_by_layer_and_over_the_network(name, ranking, model, data):
