@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
 import keras
@@ -120,6 +120,25 @@ def steps(function: Functional, inputs: list) -> Generator:
     return keras.tree.pack_sequence_as(function._outputs_struct, [tensors[id(x)] for x in function.outputs])
 
 
+def first_input(args: tuple, kwargs: dict):
+    """What a layer was called with, by place or as `inputs`."""
+    return args[0] if args else kwargs["inputs"]
+
+
+def input_names(function) -> list[str]:
+    """The keys of a dict that is given to a functional graph, in the order of its inputs."""
+    struct = function._inputs_struct
+    return sorted(struct) if isinstance(struct, dict) else [x.name for x in function.inputs]
+
+
+def output_names(function, given: Iterable[str]) -> list[str]:
+    """The keys of a dict of labels, losses or weights, in the order of the outputs: those of the model's own dict of
+    outputs, or the names of the layers, whichever the keys `given` are.
+    """
+    struct = function._outputs_struct
+    return sorted(struct) if isinstance(struct, dict) and set(given) & set(struct) else list(function.output_names)
+
+
 def drive(work: Generator, apply: Callable):
     """Answers each step of a generator such as `steps` by `apply(*step)`; gives what the generator returns."""
     answer = None
@@ -207,6 +226,12 @@ def clone_object(thing):
     return thing
 
 
+def inner_optimizers(optimizer) -> list:
+    """The optimizers that do the steps: inside one that scales the loss, or inside a `MultiOptimizer`."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return list(getattr(inner, "optimizers", [inner]))
+
+
 def build_optimizer(optimizer, variables: list) -> dict[int, object]:
     """Builds an optimizer and tells which model variable each of its slots belongs to.
 
@@ -214,31 +239,33 @@ def build_optimizer(optimizer, variables: list) -> dict[int, object]:
       For each slot, by the id of the slot variable, the model variable it was made for.
     """
     reference_of: dict[int, object] = {}
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    original = inner.add_variable_from_reference
 
-    def record(reference_variable, *args, **kwargs):
-        slot = original(reference_variable, *args, **kwargs)
-        reference_of[id(slot)] = reference_variable
-        return slot
+    def recording(original):
+        def record(reference_variable, *args, **kwargs):
+            slot = original(reference_variable, *args, **kwargs)
+            reference_of[id(slot)] = reference_variable
+            return slot
 
-    object.__setattr__(inner, "add_variable_from_reference", record)
+        return record
+
+    for inner in inner_optimizers(optimizer):
+        object.__setattr__(inner, "add_variable_from_reference", recording(inner.add_variable_from_reference))
     try:
         optimizer.build(variables)
     finally:
-        object.__delattr__(inner, "add_variable_from_reference")
+        for inner in inner_optimizers(optimizer):
+            object.__delattr__(inner, "add_variable_from_reference")
     return reference_of
 
 
 def copy_decay_exclusions(source, target, twin_of: dict[int, object]):
     """Carries over which variables are excluded from weight decay; `twin_of` maps old variable ids to new ones."""
-    source = getattr(source, "inner_optimizer", source)
-    target = getattr(target, "inner_optimizer", target)
-    if hasattr(source, "_exclude_from_weight_decay"):
-        kept = (twin_of[key] for key in source._exclude_from_weight_decay if key in twin_of)
-        target.exclude_from_weight_decay(var_list=list(kept))
-    if hasattr(source, "_exclude_from_weight_decay_pattern"):
-        target._exclude_from_weight_decay_pattern = source._exclude_from_weight_decay_pattern
+    for one, other in zip(inner_optimizers(source), inner_optimizers(target), strict=True):
+        if hasattr(one, "_exclude_from_weight_decay"):
+            kept = (twin_of[key] for key in one._exclude_from_weight_decay if key in twin_of)
+            other.exclude_from_weight_decay(var_list=list(kept))
+        if hasattr(one, "_exclude_from_weight_decay_pattern"):
+            other._exclude_from_weight_decay_pattern = one._exclude_from_weight_decay_pattern
 
 
 def to_numpy(variable) -> np.ndarray:
@@ -267,8 +294,7 @@ def was_restored(model) -> bool:
 
 def averages_weights(model) -> bool:
     """Whether the optimizer writes an average over the weights when training ends."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    return bool(getattr(optimizer, "use_ema", False))
+    return any(getattr(optimizer, "use_ema", False) for optimizer in inner_optimizers(model.optimizer))
 
 
 def need_tensorflow(use: str, mend: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from kprune import _keras
 from kprune.criteria.base import filter_matrix
 from kprune.criteria.similarity import pairwise_distances
-from kprune.data import batches_of, check_inputs, require_end
+from kprune.data import batches_of, check_inputs, require_end, require_finite
 from kprune.execution import execute
 from kprune.graph import Graph, trace
 from kprune.plan import Plan
@@ -23,7 +23,7 @@ class Statistics:
     def apply(self, call, operation, args: tuple, kwargs: dict):
         """Runs one call; a BatchNorm normalizes by the batch and is added up."""
         if isinstance(operation, keras.layers.BatchNormalization):
-            self.add(operation, args[0] if args else kwargs["inputs"])
+            self.add(operation, _keras.first_input(args, kwargs))
         return operation(*args, **kwargs)
 
     def add(self, layer, x):
@@ -59,7 +59,7 @@ def recalibrate_batchnorm(model, data):
       The copy, compiled as the model is.
 
     Raises:
-      OptionError: `data` is empty, never ends, or is not of the model's shape.
+      OptionError: `data` is empty, never ends, holds NaN, or is not of the model's shape.
       ModelError: the model has no graph.
 
     Example:
@@ -69,8 +69,9 @@ def recalibrate_batchnorm(model, data):
     copy = rebuild(graph, np.ones(len(graph.sets), dtype=bool))
     new, statistics = trace(copy), Statistics()
     require_end(data)
-    for batch in batches_of(data):
+    for batch in batches_of(data, function=graph.function):
         check_inputs(graph, batch.inputs)
+        require_finite("data hold", batch.inputs)
         execute(new, batch.inputs, statistics.apply)
     statistics.finish()
     return copy

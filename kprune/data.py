@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     targets: tuple[np.ndarray, ...]
 
 
-def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False) -> Iterator[Batch]:
+def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False, function=None) -> Iterator[Batch]:
     """Iterates once over data in batches, whatever holds them.
 
     Args:
@@ -34,12 +34,15 @@ def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False) -> I
         whose items are such batches.
       batch_size: images per batch, where `data` are arrays; else the batches are taken as they come.
       labels: whether targets are needed.
+      function: the functional graph of the model, by whose names dicts are read; without it, in the order of the keys.
+
+    Weights of examples are left out: all count alike.
 
     Yields:
       `Batch`es.
 
     Raises:
-      OptionError: there is no image, or there are no labels though they are needed.
+      OptionError: there is no image, there are no labels though they are needed, or a dict has other names.
 
     Example:
       >>> next(batches_of((x, y), 32)).inputs[0].shape
@@ -47,7 +50,7 @@ def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False) -> I
     """
     found = False
     for item in _items(data, batch_size):
-        batch = _batch(item)
+        batch = _batch(item, function, labels)
         if not batch.inputs or not len(batch.inputs[0]):
             continue
         if labels and not batch.targets:
@@ -58,10 +61,15 @@ def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False) -> I
         raise OptionError("data is empty.", "At least one image.", "Pass a few hundred images.")
 
 
-def take(data, count: int) -> tuple[np.ndarray, ...]:
-    """Some images, in memory, one array per input of the model: the first of a stream, evenly spaced ones of arrays."""
+def take(data, count: int, function=None) -> tuple[np.ndarray, ...]:
+    """Some images, in memory, one array per input of the model: the first of a stream, evenly spaced ones of arrays.
+
+    Args:
+      data, function: see `batches_of`.
+      count: how many at most.
+    """
     parts, have = [], 0
-    for batch in batches_of(spread(data, count)):
+    for batch in batches_of(spread(data, count), function=function):
         parts.append(tuple(x[: count - have] for x in batch.inputs))
         have += len(parts[-1][0])
         if have >= count:
@@ -79,6 +87,15 @@ def spread(data, count: int):
         return None if x is None else (x if isinstance(x, np.ndarray) else _keras.to_numpy(x))[index]
 
     return keras.tree.map_structure(pick, data)
+
+
+def first_of(data):
+    """As much of data as fits into one batch, as data: to find out early whether all can be used."""
+    if _arrays(data):
+        return spread(data, BATCH_SIZE)
+    for item in _items(data, BATCH_SIZE):
+        return [item] if isinstance(item, (tuple, dict)) else item
+    return data
 
 
 def require_rereadable(data):
@@ -132,7 +149,7 @@ def check_inputs(graph, arrays: tuple[np.ndarray, ...]):
     Raises:
       OptionError: the number of inputs, or a shape, is another than the model's.
     """
-    expected = [tuple(x.shape)[1:] for x in graph.inside[id(graph.model)].inputs]
+    expected = [tuple(x.shape)[1:] for x in graph.function.inputs]
     given = [tuple(x.shape)[1:] for x in arrays]
     fits = len(given) == len(expected) and all(
         len(a) == len(b) and all(n in (None, m) for m, n in zip(a, b, strict=True))
@@ -148,6 +165,24 @@ def check_inputs(graph, arrays: tuple[np.ndarray, ...]):
 
 def _is_array(value) -> bool:
     return hasattr(value, "shape") and hasattr(value, "__getitem__")
+
+
+def examples_in(data) -> int | None:
+    """How many examples data hold, where they are arrays."""
+    return _length(data) if _arrays(data) else None
+
+
+def _in_order(given: dict, names: list[str], what: str) -> list:
+    """The values of a dict as a list, by the names of the model, as `fit` takes them."""
+    if len(given) == len(names) == 1:
+        return list(given.values())
+    if not given.keys() >= set(names):
+        raise OptionError(
+            f"data has a dict of {what} with the keys {sorted(map(str, given))}.",
+            f"The model's {what}: {names}.",
+            "Give one array for each, by its name.",
+        )
+    return [given[name] for name in names]
 
 
 def _list_of_batches(data) -> bool:
@@ -202,8 +237,12 @@ def _items(data, batch_size: int) -> Iterator:
         )
 
 
-def _batch(item) -> Batch:
+def _batch(item, function=None, labels: bool = True) -> Batch:
     x, y = (item[0], item[1] if len(item) > 1 else None) if isinstance(item, tuple) else (item, None)
+    if function is not None and isinstance(x, dict):
+        x = _in_order(x, _keras.input_names(function), "inputs")
+    if function is not None and isinstance(y, dict) and labels:
+        y = _in_order(y, _keras.output_names(function, y), "outputs")
     batch = Batch(*(tuple(_keras.to_numpy(a) for a in keras.tree.flatten(part) if a is not None) for part in (x, y)))
     for array in (*batch.inputs, *batch.targets):
         if not array.ndim or array.dtype.kind in "OSU":

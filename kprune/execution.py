@@ -19,6 +19,11 @@ class Step(NamedTuple):
     args: tuple
     kwargs: dict
 
+    @property
+    def input(self):
+        """What a layer with one input is called with."""
+        return _keras.first_input(self.args, self.kwargs)
+
     def run(self):
         """What the call gives."""
         return self.operation(*self.args, **self.kwargs)
@@ -54,7 +59,7 @@ def walk(graph: Graph, inputs: Sequence) -> Generator:
             tensors = [x for x in _keras.flatten((args, kwargs)) if keras.ops.is_tensor(x)]
             return (yield from through(inside, tensors[: len(inside.inputs)]))  # behind them are masks
         if inner is not None:
-            return (yield from at_each_moment(node._replace(operation=inner), args[0] if args else kwargs["inputs"]))
+            return (yield from at_each_moment(node._replace(operation=inner), _keras.first_input(args, kwargs)))
         return (yield Step(next(calls), node.operation, args, kwargs))
 
     def at_each_moment(node, outer):
@@ -64,7 +69,7 @@ def walk(graph: Graph, inputs: Sequence) -> Generator:
         unfold = next(calls)
         return (yield Step(unfold, unfold.operation, (made, outer), {}))
 
-    function = graph.inside[id(graph.model)]
+    function = graph.function
     tensors = [keras.ops.cast(x, symbol.dtype) for x, symbol in zip(inputs, function.inputs, strict=True)]
     return (yield from through(function, tensors))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import keras
+import numpy as np
 
 from kprune.api import apply_to_graph, check_graph, choose, with_data
 from kprune.criteria import Criterion, Similarity
@@ -222,7 +223,7 @@ def train(fit: Callable, model) -> dict:
     """Runs the user's training.
 
     Returns:
-      The last value of each metric that it tells.
+      The last value of each metric that it tells; those that are arrays are left out.
 
     Raises:
       OptionError: it returns something else than a `History`, a dict of numbers, or None.
@@ -233,7 +234,7 @@ def train(fit: Callable, model) -> dict:
         return {}
     try:
         last = {name: values[-1:] if isinstance(values, (list, tuple)) else [values] for name, values in told.items()}
-        return {name: float(values[0]) for name, values in last.items() if values}
+        return {name: float(values[0]) for name, values in last.items() if values and np.ndim(values[0]) == 0}
     except (AttributeError, TypeError, ValueError) as error:
         raise OptionError(
             f"fit returned a {type(told).__name__} that holds no metrics: {error}.",

@@ -130,7 +130,7 @@ class Repair:
         reader, owner = self.readers.get(before.call.owner), before.call.owner
         if reader is None or owner in self.fitted:
             return
-        whole, seen = as_float(before.args[0]), as_float(after.args[0])
+        whole, seen = as_float(before.input), as_float(after.input)
         if whole.shape == seen.shape and np.array_equal(whole, seen):
             return
         self.fitted.add(owner)

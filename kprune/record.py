@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+
 from kprune.cost import WORDS
 from kprune.errors import PlanError
 from kprune.files import write_by_rename
@@ -62,13 +64,14 @@ class PruningRecord:
         """Notes the metrics of the training since the last round; of several epochs, those of the last stay.
 
         Args:
-          metrics: numbers by name, as callbacks get them as `logs`; before the first round they are left out.
+          metrics: numbers by name, as callbacks get them as `logs`; before the first round they are left out, as are
+            those that are arrays, such as an F1 score per class.
         """
         rounds = len(self)
         if not rounds:
             return
         for name, value in (metrics or {}).items():
-            if name not in (*ALWAYS, *OF_A_ROUND):
+            if name not in (*ALWAYS, *OF_A_ROUND) and np.ndim(value) == 0:
                 self.history.setdefault(name, [None] * rounds)[-1] = float(value)
 
     def rate(self, layer: str) -> list[float]:

@@ -82,7 +82,8 @@ def find_target(
       criterion, data, repair, limits, strict: see `prune_model`; data are read for every network.
       tolerance: the search ends when the largest share accepted and the smallest refused are this close, 0..1.
       directory: a folder for what was tried (`search.json`) and the models accepted (`accepted_0.475000.keras`). A
-        search that was killed goes on when it is called again with the same arguments, and tries nothing twice.
+        search that was killed goes on when it is called again with the same arguments, and tries nothing twice. What
+        `accept` and `data` are it cannot tell: for others take another folder.
       verbose: whether to print a line per network tried.
 
     Returns:

@@ -400,6 +400,9 @@ def test_stage_coupling_takes_the_same_rate_from_every_layer_of_a_stage():
     going, _, _ = comparison.candidates(CostModel(graph).everything(), bounds, 0.3)
     lost = [np.isin(w.axes[w.writes], going).sum() for w in graph.writers[:-1]]
     assert len(set(lost)) == 1 and lost[0] > 0
+    middle = [w for w in graph.writers if "middle" in w.path]
+    own = [comparison.criterion.redundant(w.value()).mean() for w in middle]  # of each middle layer, asked by itself
+    assert own[0] != own[1] and lost[0] <= np.floor(min(own) * 24 + 1e-9)
 
 
 def clusters(count, size, others, rng):

@@ -189,6 +189,40 @@ def test_weights_put_back_by_early_stopping_keep_the_masks_of_their_epoch(data, 
     np.testing.assert_allclose(run(small, data[0]), run(model, data[0]), atol=1e-4)
 
 
+def test_weights_put_back_from_before_the_last_round_are_told(data, caplog):
+    model, callback = compiled(), pruning(0.5, until_epoch=3)
+    stop = keras.callbacks.EarlyStopping("loss", mode="max", patience=9, restore_best_weights=True)
+    with caplog.at_level(logging.WARNING, "kprune"):
+        fit(model, data, epochs=4, extra=[stop, callback])
+    assert 1 - callback.plan.flops[1] / callback.plan.flops[0] < 0.5
+    assert "were put back" in caplog.text
+
+
+def test_a_metric_of_many_numbers_is_left_out_of_the_record(data):
+    model, callback = build(), pruning()
+    metrics = [keras.metrics.F1Score(average=None)]
+    model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True), metrics=metrics)
+    fit(model, (data[0], np.eye(3, dtype="float32")[data[1]]), callback)
+    assert "f1_score" not in callback.record.history and callback.record.history["loss"][-1] > 0
+
+
+def test_two_pruning_callbacks_in_one_fit_are_refused(data):
+    model = compiled()
+    with pytest.raises(kprune.OptionError, match="Two callbacks prune"):
+        fit(model, data, pruning(), extra=[gradual()])
+    fit(model, data, pruning())  # and one after the other is fine
+
+
+@either
+def test_a_schedule_that_is_over_before_fit_begins_is_refused(data, kind):
+    model, callback = compiled(), pruning(kind=kind, until_epoch=2)
+    with pytest.raises(kprune.OptionError, match="initial_epoch=4"):
+        fit(model, data, callback, epochs=6, initial_epoch=4)
+    fit(model, data, callback, epochs=2)
+    fit(model, data, callback, epochs=6, initial_epoch=4)  # now that the target is met
+    assert_masked(model, callback, data)
+
+
 class Killed(Exception):
     pass
 

@@ -204,3 +204,46 @@ def test_a_run_over_data_keeps_nothing_for_gradients():
 
     execute(trace(nested_model()), (X,), apply)
     assert not any(y.requires_grad for y in seen)
+
+
+def two_inputs(names, outputs=lambda a, b: [a, b]):
+    """A model that tells its inputs apart; `outputs` says in what its outputs are held."""
+    one, other = (keras.Input((4, 4, 3), name=name) for name in names)
+    first = keras.layers.Conv2D(6, 3, name="first")(one)
+    second = keras.layers.Conv2D(6, 3, name="second")(other)
+    pooled = [keras.layers.GlobalAveragePooling2D()(x) for x in (first, second)]
+    z, a = (keras.layers.Dense(2, name=name)(x) for name, x in zip("za", pooled, strict=True))
+    return keras.Model([one, other], outputs(z, a))
+
+
+@pytest.mark.parametrize("names", [("left", "right"), ("right", "left")])
+def test_a_dict_is_read_by_the_names_of_the_inputs(names):
+    model = two_inputs(names)
+    given = {"left": X, "right": 2 * X, "unused": Y}
+    expected = [given[name] for name in names]
+    for data in (given, (given, None), [(given, None)]):
+        for found, image in zip(take(data, 10, trace(model).function), expected, strict=True):
+            np.testing.assert_array_equal(found, image)
+    by_name, by_place = (kprune.prune_model(model, 0.3, data=data) for data in (given, expected))
+    for one, other in zip(by_name.get_weights(), by_place.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(kprune.OptionError, match=r"model's inputs: \['(left|right)', '(left|right)'\]"):
+        kprune.prune_model(model, 0.3, data={"left": X, "middle": X})
+
+
+@pytest.mark.parametrize("keys", [None, ("z", "a"), ("y", "b")])
+def test_labels_losses_and_their_weights_are_read_by_the_names_of_the_outputs(keys):
+    """Outputs as a list, or as a dict with the names of the layers or with others; only the first has a weight."""
+    model = two_inputs(("one", "other"), lambda *outputs: dict(zip(keys, outputs, strict=True)) if keys else outputs)
+    first, second = keys or ("z", "a")
+    labels = {first: np.ones((10, 2)), second: np.zeros((10, 2))}
+    model.compile(loss={first: "mse", second: "mae"}, loss_weights={first: 1.0, second: 0.0})
+    graph, taylor = trace(model), kprune.criteria.get_criterion("taylor")
+    found = kprune.criteria.collect(graph, ([X, X], labels), taylor.needs, verbose=0)
+    sums = {w.layer.name: np.abs(found.of(taylor.needs[0], w)["sum"]).sum() for w in graph.writers if len(w.shape) > 2}
+    assert sums["first"] > 0 and sums["second"] == 0
+    with pytest.raises(kprune.OptionError, match="the keys \\['other'\\]"):
+        kprune.criteria.collect(graph, ([X, X], {"other": Y}), taylor.needs, verbose=0)
+    with pytest.raises(kprune.OptionError, match="loss has the keys"):
+        wrong = kprune.criteria.Taylor(loss={first: "mse", "other": "mse"})
+        kprune.criteria.collect(graph, ([X, X], labels), wrong.needs, verbose=0)

@@ -1,5 +1,7 @@
 """What is GradualPruning's own: the schedule of the paper, regrowth, any criterion; and the BatchNorm penalty."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -67,6 +69,32 @@ def test_the_globally_lowest_scores_go_first(data):  # noqa: F811
     lowest = np.flatnonzero(graph.prunable)[np.argsort(scores[graph.prunable])][:5]
     fit(model, data, kprune.GradualPruning("batchnorm_scale", channels_per_round=5, until_epoch=1), epochs=1)
     assert np.flatnonzero(masked_sets(graph)).tolist() == sorted(lowest.tolist())
+
+
+@pytest.mark.parametrize(
+    ("criterion", "wrong", "message"),
+    [
+        ("relevance", lambda x, y: x, "no labels"),
+        ("taylor", lambda x, y: (x[:, :4], y), "(8, 8, 3)"),
+        ("reconstruction_error", lambda x, y: x[:, :4], "(8, 8, 3)"),
+        ("apoz", lambda x, y: x * np.nan, "NaN"),
+        ("relevance", lambda x, y: (x, y + 7), "class"),
+    ],
+)
+def test_wrong_data_are_refused_before_the_first_step(data, criterion, wrong, message):  # noqa: F811
+    model = compiled()
+    before = [to_numpy(v) for v in model.trainable_variables]
+    with pytest.raises(kprune.OptionError, match=re.escape(message)):
+        fit(model, data, gradual(criterion=criterion, data=wrong(*data), every_epochs=2, until_epoch=2), epochs=3)
+    for one, other in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(one), other)
+
+
+def test_sfp_is_l2_that_may_grow_back():
+    callback = gradual(criterion="sfp")
+    assert callback.regrow and isinstance(callback.criterion, kprune.criteria.L2)
+    with pytest.raises(kprune.OptionError, match="regrow"):
+        kprune.GradualPruning("l2", channels_per_round=3, regrow=True)
 
 
 class Norms(keras.callbacks.Callback):

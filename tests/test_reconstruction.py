@@ -51,6 +51,16 @@ def test_repaired_masked_equals_repaired_removed(structure, images):
         np.testing.assert_array_equal(one, other)
 
 
+def test_layers_that_are_called_by_name_are_repaired(images):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, activation="relu", name="first")(inputs=inputs)
+    x = layers.BatchNormalization()(inputs=layers.Conv2D(6, 3, name="second")(inputs=x))
+    model = keras.Model(inputs, layers.Dense(3, name="last")(inputs=layers.GlobalAveragePooling2D()(x)))
+    small = kprune.prune_model(model, 0.3, data=images)
+    soft = kprune.prune_model(model, 0.3, data=images, mode="soft")
+    np.testing.assert_allclose(run(small, images[:3]), run(soft, images[:3]), rtol=1e-4, atol=1e-5)
+
+
 def twins(bias, norm):
     """A network in which each filter of one layer has its exact twin."""
     inputs = keras.Input((8, 8, 3))

@@ -159,6 +159,8 @@ WRONG = {
     "ratio above one": Wrong(lambda at: kprune.criteria.Similarity(ratio=2), OptionError, "ratio is 2"),
     "unknown metric": Wrong(lambda at: kprune.criteria.Similarity(metric="l5"), OptionError, "metric is 'l5'"),
     "unknown coupling": Wrong(lambda at: kprune.criteria.Similarity(coupling="x"), OptionError, "coupling is 'x'"),
+    "seed below zero": Wrong(lambda at: kprune.criteria.Random(-1), OptionError, "seed is -1"),
+    "seed as text": Wrong(lambda at: kprune.criteria.Random("a"), OptionError, "seed is 'a'"),
     "unknown ranking": Wrong(lambda at: kprune.criteria.L1(ranking="best"), OptionError, "ranking is 'best'"),
     # limits
     "limits a number": Wrong(prune(limits=8), OptionError, "limits is 8"),

@@ -2,7 +2,8 @@
 
 python tools/prune.py --model=model.keras --target_flops=0.5 --output=pruned
 
-Or as far as accuracy allows, without training; the images choose the target, so report accuracy on others:
+Or as far as accuracy allows, without training; the images choose the target, so report accuracy on others. With
+--directory=search, a search that was killed goes on when it is run again:
 
 python tools/prune.py --model=model.keras --max_accuracy_drop=0.01 --data=validation.npz --repair_data=train_512.npz
 
@@ -14,6 +15,7 @@ python tools/prune.py --model=model.keras --target_ms=9 --export=onnx \\
 """
 
 import functools
+import hashlib
 import pathlib
 import tempfile
 
@@ -54,6 +56,12 @@ flags.DEFINE_float(
 )
 flags.DEFINE_string("data", None, "A .npz file with x (images as the model takes them) and y (labels, or one-hot).")
 flags.DEFINE_float("tolerance", 0.02, "How close the search comes to the largest share, 0..1.")
+flags.DEFINE_string(
+    "directory",
+    None,
+    "For --max_accuracy_drop: a folder for what was tried and the models accepted. A search that was killed goes on "
+    "when it is run again with the same flags, and tries nothing twice.",
+)
 flags.DEFINE_string(
     "repair_data",
     None,
@@ -112,8 +120,9 @@ def check_flags():
         raise flags.Error(f"--max_accuracy_drop finds the target itself; leave out --{targets[0]}")
     if searched and FLAGS.data is None:
         raise flags.Error("--max_accuracy_drop needs --data, a .npz file with x and y")
-    if not searched and FLAGS["tolerance"].present:
-        raise flags.Error("--tolerance is for --max_accuracy_drop")
+    ignored = [name for name in ("tolerance", "directory") if FLAGS[name].present and not searched]
+    if ignored:
+        raise flags.Error(f"--{ignored[0]} is for --max_accuracy_drop")
     if searched and not 0 <= FLAGS.max_accuracy_drop < 1:
         raise flags.Error(f"--max_accuracy_drop is a share from 0 to 1, not {FLAGS.max_accuracy_drop}")
 
@@ -173,17 +182,7 @@ def make_plan(kprune, model, examples, accuracy, images):
     if FLAGS.target_ms is not None:
         return meet_latency(kprune, model, criterion, limits, images)
     if FLAGS.max_accuracy_drop is not None:
-        kprune.api.refuse_barriers(kprune.graph.trace(model), FLAGS.strict)
-        least = accuracy - FLAGS.max_accuracy_drop
-        found = kprune.find_target(
-            model,
-            lambda small: accuracy_of(small, examples) >= least,
-            criterion=criterion,
-            data=images,
-            limits=limits,
-            tolerance=FLAGS.tolerance,
-        )
-        return found.plan
+        return keep_accuracy(kprune, model, criterion, limits, examples, accuracy, images)
     return kprune.plan_pruning(
         model,
         FLAGS.target_flops,
@@ -195,6 +194,31 @@ def make_plan(kprune, model, examples, accuracy, images):
         limits=limits,
         strict=FLAGS.strict,
     )
+
+
+def keep_accuracy(kprune, model, criterion, limits, examples, accuracy, images):
+    """The plan that removes the most within --max_accuracy_drop; what was tried is in the folder of --directory."""
+    from kprune.resume import RunFolder
+
+    kprune.api.refuse_barriers(kprune.graph.trace(model), FLAGS.strict)
+    # find_target keeps the verdicts, but cannot know what they rest on: --directory is for these files and this drop.
+    files = {f"sha256 of {name}": FLAGS[name].value and sha256(FLAGS[name].value) for name in ("data", "repair_data")}
+    RunFolder(FLAGS.directory, "prune.json", files | {"max_accuracy_drop": FLAGS.max_accuracy_drop}).save({})
+    least = accuracy - FLAGS.max_accuracy_drop
+    found = kprune.find_target(
+        model,
+        lambda small: accuracy_of(small, examples) >= least,
+        criterion=criterion,
+        data=images,
+        limits=limits,
+        tolerance=FLAGS.tolerance,
+        directory=FLAGS.directory,
+    )
+    return found.plan
+
+
+def sha256(path: str) -> str:
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
 def meet_latency(kprune, model, criterion, limits, images):

@@ -9,6 +9,7 @@ again.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import statistics
@@ -64,13 +65,15 @@ METHODS = {
     "random, repaired": Method(kprune.criteria.Random, repair=True),
     "shape of reconstruction_error, from scratch": Method("reconstruction_error", scratch=True),
 }
-SETTING = ("network", "images", "epochs", "learning_rate")
+DEFAULTS = {"batch": 128, "repair_images": 512, "test_images": 10_000, "parts": 3}  # of rows that do not say
+SETTING = ("network", "images", "epochs", "learning_rate", *DEFAULTS)
+RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "fine_tune.jsonl"
 FLAGS = flags.FLAGS
 flags.DEFINE_string("methods", ";".join(METHODS), "Which methods, separated by ';'.")
 flags.DEFINE_list("targets", ["0.5"], "Shares of the FLOPs to remove.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the order and the augmentation of the images, and of random choices.")
 flags.DEFINE_integer("images", 512, "Training images, without labels, for the repair; with labels for relevance.")
-flags.DEFINE_string("results", "results/fine_tune.jsonl", "Where rows are added.")
+flags.DEFINE_string("results", str(RESULTS), "Where rows are added; another file begins anew.")
 flags.DEFINE_integer("parts", 3, "Into how many parts an epoch is cut where filters go between the epochs.")
 flags.DEFINE_bool("table", False, "Only print a table of what is there.")
 
@@ -143,9 +146,27 @@ def run(model, before, name, target, seed, data):
     }
 
 
+def key_of(name, target, seed, data):
+    """All that changes a row; what a row with this key holds is not run again."""
+    (x_train, _), (x_test, _) = data
+    return {
+        "network": pathlib.Path(FLAGS.weights).stem,
+        "method": name,
+        "target": target,
+        "epochs": FLAGS.epochs,
+        "learning_rate": FLAGS.learning_rate,
+        "images": len(x_train),
+        "seed": seed,
+        "batch": FLAGS.batch,
+        "repair_images": FLAGS.images,
+        "test_images": len(x_test),
+        "parts": FLAGS.parts,
+    }
+
+
 def rows():
     path = pathlib.Path(FLAGS.results)
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [DEFAULTS | json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def table(found):
@@ -157,13 +178,15 @@ def table(found):
 
 
 def table_of(setting, found):
-    network, images, epochs, rate = setting
+    network, images, epochs, rate, *others = setting
     groups = {}
     for row in found:
         groups.setdefault((row["method"], row["target"]), []).append(row)
     unpruned = [row for row in found if METHODS[row["method"]].criterion is None]
     targets = sorted({row["target"] for row in found if row not in unpruned})
     facts = f"{network}: {found[0]['before']:.2%} before; epochs: {epochs}, images: {images:,}, learning rate: {rate}"
+    for (key, default), value in zip(DEFAULTS.items(), others, strict=True):
+        facts += "" if value == default else f", {key.replace('_', ' ')}: {value:,}"
     if unpruned:
         facts += f"; trained alike, not pruned: {over_seeds(unpruned)}"
     columns = [f"{target:.0%}: parameters | straight after | last epoch (seeds)" for target in targets]
@@ -204,24 +227,15 @@ def main(_):
     before = accuracy(model, *data[1])
     path = pathlib.Path(FLAGS.results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for target in map(float, FLAGS.targets):
-        for seed in map(int, FLAGS.seeds):
-            for name in FLAGS.methods.split(";"):
-                key = {
-                    "network": pathlib.Path(FLAGS.weights).stem,
-                    "method": name,
-                    "target": target,
-                    "epochs": FLAGS.epochs,
-                    "learning_rate": FLAGS.learning_rate,
-                    "images": len(data[0][0]),
-                    "seed": seed,
-                }
-                if any(row.items() >= key.items() for row in rows()):
-                    continue
-                row = key | run(model, before, name, target, seed, data)
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(json.dumps(row), flush=True)
+    trials = itertools.product(map(float, FLAGS.targets), map(int, FLAGS.seeds), FLAGS.methods.split(";"))
+    for target, seed, name in trials:
+        key = key_of(name, target, seed, data)
+        if any(row.items() >= key.items() for row in rows()):
+            continue
+        row = key | run(model, before, name, target, seed, data)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

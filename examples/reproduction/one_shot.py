@@ -3,9 +3,11 @@
     python examples/reproduction/one_shot.py --models=FOLDER --data=cifar10_jpeg.npz
 
 Each row is one network, rule and target, on the same test images: pruned only, with BatchNorm recalibrated, and with
-the readers' weights repaired by least squares, the last two from the same few training images without labels.
+the readers' weights repaired by least squares, the last two from the same few training images without labels. Rows
+are added to a file as they come; what is there is not run again.
 """
 
+import itertools
 import json
 import pathlib
 import sys
@@ -33,6 +35,7 @@ RULES = {
     "geometric_median": "geometric_median",
     "random": "random",
 }
+RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "one_shot.jsonl"
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
     "models",
@@ -45,7 +48,7 @@ flags.DEFINE_list("targets", ["0.3", "0.5", "0.7"], "Shares of the FLOPs to remo
 flags.DEFINE_list("rules", list(RULES), "Which rules.")
 flags.DEFINE_integer("images", 2000, "Test images.")
 flags.DEFINE_integer("calibration", 512, "Training images for BatchNorm and for the repair.")
-flags.DEFINE_string("results", "results/one_shot.jsonl", "Where rows are added as they come.")
+flags.DEFINE_string("results", str(RESULTS), "Where rows are added as they come; another file begins anew.")
 flags.DEFINE_bool("table", False, "Only print a table of what is there.")
 
 
@@ -56,17 +59,33 @@ def load(network):
     return load_network(pathlib.Path(FLAGS.models) / name, int(depth))
 
 
-def table():
-    """Markdown: one line per network, target and rule."""
+def rows():
+    path = pathlib.Path(FLAGS.results)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table(found):
+    """Markdown: one line per network, target, rule and number of images."""
     lines = [
-        "| network | FLOPs removed | rule | before | pruned | recalibrated | repaired |",
-        "|---|---|---|---|---|---|---|",
+        "| network | images: test, calibration | FLOPs removed | rule | before | pruned | recalibrated | repaired |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for line in pathlib.Path(FLAGS.results).read_text().splitlines():
-        row = json.loads(line)
-        shares = [f"{row[name]:.1%}" for name in ("before", "pruned", "recalibrated", "repaired")]
-        lines.append(f"| {row['network']} | {row['removed']:.1%} | {row['rule']} | {' | '.join(shares)} |")
+    for row in found:
+        cells = [row["network"], f"{row['images']:,}, {row['calibration']:,}", f"{row['removed']:.1%}", row["rule"]]
+        cells += [f"{row[name]:.1%}" for name in ("before", "pruned", "recalibrated", "repaired")]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def missing():
+    """What the flags ask for and the results lack: per row, by network, all that changes it."""
+    known, asked = rows(), {}
+    for network, target, rule in itertools.product(FLAGS.networks, map(float, FLAGS.targets), FLAGS.rules):
+        key = {"network": network, "rule": rule, "target": target}
+        key |= {"images": FLAGS.images, "calibration": FLAGS.calibration}
+        if not any(row.items() >= key.items() for row in known):
+            asked.setdefault(network, []).append(key)
+    return asked
 
 
 def measure(model, criterion, target, calibration, x, y):
@@ -83,7 +102,10 @@ def measure(model, criterion, target, calibration, x, y):
 
 def main(_):
     if FLAGS.table:
-        print(table())
+        print(table(rows()))
+        return
+    asked = missing()
+    if not asked:
         return
     keras.utils.set_random_seed(0)
     keras.config.disable_interactive_logging()
@@ -92,16 +114,15 @@ def main(_):
     train = load_split(FLAGS.data, "train")[0]
     calibration = train[:: len(train) // FLAGS.calibration][: FLAGS.calibration].astype("float32")
     pathlib.Path(FLAGS.results).parent.mkdir(parents=True, exist_ok=True)
-    for network in FLAGS.networks:
+    for network, keys in asked.items():
         model = load(network)
         before = accuracy(model, x, y)
-        for target in map(float, FLAGS.targets):
-            for rule in FLAGS.rules:
-                row = {"network": network, "rule": rule, "target": target, "before": before}
-                row |= measure(model, RULES[rule], target, calibration, x, y)
-                with open(FLAGS.results, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(json.dumps(row), flush=True)
+        for key in keys:
+            row = key | {"before": before}
+            row |= measure(model, RULES[key["rule"]], key["target"], calibration, x, y)
+            with open(FLAGS.results, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """What pruning callbacks share: when a round is due, masks that hold, logs, and resuming."""
 
 import logging
+import weakref
 
 import keras
 
 from kprune import _keras
 from kprune.api import check_graph
 from kprune.criteria import Criterion
+from kprune.errors import OptionError
 from kprune.graph import trace
 from kprune.masking import TrainingMasks
 from kprune.plan import Plan, make_plan
@@ -17,6 +19,11 @@ from kprune.targets import Targets
 from kprune.zeros import masked_sets
 
 logger = logging.getLogger("kprune")
+PUT_BACK = (
+    " The target was met, and then weights of an earlier epoch were put back: with restore_best_weights or "
+    "save_best_only let it look at the epochs after the last round only (EarlyStopping: start_from_epoch)."
+)
+begun = weakref.WeakKeyDictionary()  # per model, the pruning callback whose training began last
 
 
 class PruningCallback(keras.callbacks.Callback):
@@ -53,6 +60,7 @@ class PruningCallback(keras.callbacks.Callback):
         self._bounds = bind(self.limits, self._graph, quantity=self._budget.quantity)
         self._budget.check(self._bounds)
         self._keep = None
+        begun[self.model] = self
 
     def on_epoch_begin(self, epoch, logs=None):
         """Prunes what the epoch before made due, so that what is saved at the end of an epoch is what was trained.
@@ -60,12 +68,14 @@ class PruningCallback(keras.callbacks.Callback):
         At the first epoch, reads the masks from the zeros in the weights (a resumed run has some).
         """
         if self._keep is None:
+            self._check_alone()
             self._keep = ~masked_sets(self._graph)
             self._masks.attach(self._keep)
             self._masks.enforce(self._keep)
             _keras.refresh_train_function(self.model)
             self._restored = _keras.was_restored(self.model)
             self._due = self._schedule_rounds(0 if self._restored else epoch, self.params["epochs"])
+            self._check_due(epoch)
         self._epoch = epoch
         self._prune_after(epoch - 1)
 
@@ -83,13 +93,16 @@ class PruningCallback(keras.callbacks.Callback):
             self._masks.enforce(self._keep)
         if self._epoch == self._due[-1] and not self.model.stop_training:
             self._prune_after(self._epoch)
-        if not self._budget.met(self._keep):
+        masked = ~masked_sets(self._graph)  # another callback may have put back weights of an earlier epoch
+        if not self._budget.met(masked):
             logger.warning(
                 "Training ended before the target: %s of the %s are removed, %s were asked for. "
-                "Call fit again with the callback, or prune the rest with kprune.prune_model.",
-                self._budget.words(self._budget.removed(self._keep)),
+                "Call fit again with the callback%s, or prune the rest with kprune.prune_model.%s",
+                self._budget.words(self._budget.removed(masked)),
                 self._budget.kind,
                 self._budget.words(self._budget.target),
+                "" if self.schedule.until_epoch is None else f" and initial_epoch={self._epoch + 1}",
+                PUT_BACK if self._budget.met(self._keep) else "",
             )
 
     @property
@@ -104,6 +117,30 @@ class PruningCallback(keras.callbacks.Callback):
             target={self._budget.kind: self._budget.target},
             rounds=[vars(entry) for entry in self.rounds],
         )
+
+    def _check_alone(self):
+        """Refuses a second pruning callback, whose masks would take the place of these.
+
+        Raises:
+          OptionError: there is one.
+        """
+        if begun[self.model] is not self:
+            raise OptionError(
+                f"Two callbacks prune '{self.model.name}' in the same fit.", "One.", "Use one, or call fit twice."
+            )
+
+    def _check_due(self, epoch: int):
+        """Refuses a schedule that was over before the first epoch.
+
+        Raises:
+          OptionError: nothing will be pruned, though the target is not met.
+        """
+        if self._due[-1] < epoch - 1 and not self._budget.met(self._keep):
+            raise OptionError(
+                f"The last round is due after {self._due[-1] + 1} epochs, and fit begins with initial_epoch={epoch}.",
+                "A round that is still to come, or a network that meets the target.",
+                "Pass a larger until_epoch, or a lower initial_epoch.",
+            )
 
     def _make_budget(self) -> Budget | ChannelCount:
         """The budget of the whole training."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from kprune.callbacks.base import PruningCallback
 from kprune.cost import CostModel
-from kprune.criteria import Similarity, get_criterion, inform
+from kprune.criteria import DataCriterion, Similarity, get_criterion, inform
 from kprune.errors import OptionError
 from kprune.masking import zero_filters
 from kprune.options import check_whole
@@ -20,10 +20,12 @@ class GradualPruning(PruningCallback):
     for Convolutional Neural Networks", arXiv 2002.09958, section 4; with `"l2"` and `regrow=True` He et al. 2018, "Soft
     Filter Pruning for Accelerating Deep Convolutional Neural Networks", Algorithm 1.
 
-    Masks are held, saved and read back as those of `SimilarityPruning`; `kprune.strip` removes what is masked.
+    Masks are held, saved and read back as those of `SimilarityPruning`, which says what to mind with checkpoints and
+    early stopping; `kprune.strip` removes what is masked.
 
     Args:
-      criterion: a name or an object, such as "relevance", "taylor", "l2"; not "similarity".
+      criterion: a name or an object, such as "relevance", "taylor", "l2"; not "similarity". "sfp" is "l2" with
+        `regrow=True`.
       target_flops: the share of the FLOPs to remove, between 0 and 1, in equal steps, one a round.
       target_params: the same of the parameters.
       target_latency, latency: the same of the milliseconds on a device, and the table that predicts them, see
@@ -48,7 +50,8 @@ class GradualPruning(PruningCallback):
       rounds: for the plan, each step of a round: share removed (or number of channels), filters.
 
     Raises:
-      OptionError: when made or when training begins: a wrong option, no data, or data that can be read only once.
+      OptionError: when made or when training begins: a wrong option, or no data, data that can be read only once, or
+        a first batch that the criterion cannot use.
       TargetError: when training begins: the target cannot be reached.
 
     Example:
@@ -74,9 +77,10 @@ class GradualPruning(PruningCallback):
         limits=None,
         strict=False,
     ):
+        regrow = regrow or criterion in ("sfp", "he2018")
         criterion = get_criterion(criterion)
         check_criterion(criterion, data)
-        check_channels(channels_per_round, (target_flops, target_params, target_latency))
+        check_channels(channels_per_round, (target_flops, target_params, target_latency), regrow)
         schedule = EpochSchedule(0, every_epochs, until_epoch)
         if until_epoch is not None and until_epoch < every_epochs:
             raise OptionError(
@@ -87,6 +91,14 @@ class GradualPruning(PruningCallback):
         targets = Targets(target_flops, target_params, target_latency, latency)
         super().__init__(criterion, targets, replace(schedule, start_epoch=every_epochs - 1), limits, strict)
         self.channels_per_round, self.data, self.regrow = channels_per_round, data, regrow
+
+    def on_train_begin(self, logs=None):
+        """Checks everything before the first step, the data by a first batch."""
+        super().on_train_begin(logs)
+        if isinstance(self.criterion, DataCriterion):
+            self.criterion.check(self._graph, self.data)
+        else:
+            self.criterion.scores(self._graph, self._cost.everything())
 
     def _make_budget(self) -> Budget | ChannelCount:
         if self.channels_per_round is not None:
@@ -142,14 +154,20 @@ def check_criterion(criterion, data):
     inform(criterion, data, again=True)
 
 
-def check_channels(channels_per_round, targets: tuple):
+def check_channels(channels_per_round, targets: tuple, regrow: bool):
     """Checks that there is one target.
 
     Raises:
-      OptionError: there are several, or the number of channels is no whole number above zero.
+      OptionError: there are several, the number of channels is no whole number above zero, or it goes with `regrow`.
     """
     if channels_per_round is None:
         return
+    if regrow:
+        raise OptionError(
+            "channels_per_round is given together with regrow=True, which chooses all of the target in each round.",
+            "A target, such as target_flops=0.5.",
+            "Leave out channels_per_round.",
+        )
     if any(target is not None for target in targets):
         raise OptionError(
             "channels_per_round is given together with a target.", "One of them.", "Leave out channels_per_round."

@@ -29,6 +29,11 @@ class SimilarityPruning(PruningCallback):
       strict: whether a layer that stops channels (a barrier) is an error.
       **options: further options of `kprune.criteria.Similarity`: metric, fold_bn, guard, coupling.
 
+    A killed run goes on from the end of an epoch, as `BackupAndRestore` keeps it; from the middle of one (`save_freq` in
+    steps) the round before it is done twice. `EarlyStopping(restore_best_weights=True)` and
+    `ModelCheckpoint(save_best_only=True)` know nothing of the target, and may put back or keep weights from before the
+    last round: let them begin at `until_epoch`.
+
     Attributes:
       plan: the `Plan` of what is masked in the weights now; None before training.
       record: `kprune.PruningRecord`: rates, FLOPs, parameters and metrics, round by round, over all `fit`s of this
@@ -36,7 +41,8 @@ class SimilarityPruning(PruningCallback):
       rounds: for the plan, each step of a round: share removed, filters, ratio, what was relaxed.
 
     Raises:
-      OptionError: when made or when training begins: a wrong option.
+      OptionError: when made or when training begins: a wrong option, a schedule that is over, or a second pruning
+        callback in the same `fit`.
       TargetError: when training begins: the target cannot be reached.
 
     Example:

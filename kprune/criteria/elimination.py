@@ -87,7 +87,7 @@ def images_for(graph: Graph, data) -> tuple[np.ndarray, ...]:
     cost = CostModel(graph)
     each = 2 * cost.activation_bytes(cost.everything())
     count = IMAGES if np.isnan(each) else int(np.clip(MEMORY // max(each, 1), 16, IMAGES))
-    images = take(data, count)
+    images = take(data, count, graph.function)
     check_inputs(graph, images)
     require_finite("data hold", images)
     return images
@@ -120,7 +120,7 @@ def quadratics(graph: Graph, images: tuple[np.ndarray, ...], verbose=None) -> li
 
     def apply(call, operation, args, kwargs):
         output = operation(*args, **kwargs)
-        observer.see(call, args, output)
+        observer.see(call, (args, kwargs), output)
         progress.show(observer.calls)
         return output
 
@@ -150,7 +150,7 @@ class Observer:
         self.rng, self.calls = np.random.default_rng(0), 0
         self.seen: dict[int, Seen] = {}
 
-    def see(self, call, args: tuple, output):
+    def see(self, call, given: tuple[tuple, dict], output):
         self.calls += 1
         for place, tensor in zip(call.outputs, _keras.flatten(output), strict=True):
             if place in self.totals:
@@ -159,7 +159,7 @@ class Observer:
         if call.owner not in self.known or call.owner in self.seen:
             return
         weight, linear = self.known[call.owner]
-        x, y = as_float(args[0]), as_float(output)
+        x, y = as_float(_keras.first_input(*given)), as_float(output)
         rows = linear.rows(weight.layer, x, some_places(linear, weight.layer, x, y, self.rng))
         self.seen[call.owner] = Seen(weight, linear, self.landings[call.outputs[0]], [inverse(r) for r in rows])
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from kprune.criteria.base import Criterion
 from kprune.criteria.statistics import Measure, Statistics, collect
-from kprune.data import require_rereadable
+from kprune.data import first_of, require_end, require_rereadable
 from kprune.errors import OptionError
 from kprune.graph import Graph
 
@@ -51,9 +51,22 @@ class DataCriterion(Criterion):
             found = [statistics.of(measure, weight) for measure in self.needs]
             if all(found):
                 kept = keep[weight.axes[weight.writes]]
-                own = self.channel_scores(*found)[kept]
-                layers.append((weight.axes[weight.writes][kept], own))
+                layers.append((weight.axes[weight.writes][kept], self.kept_scores(found, kept)))
         return self.pool(graph, layers)
+
+    def kept_scores(self, found: list[dict[str, np.ndarray]], kept: np.ndarray) -> np.ndarray:
+        """Scores of those channels of a layer that are kept; to be overridden where they depend on each other."""
+        return self.channel_scores(*found)[kept]
+
+    def check(self, graph: Graph, data):
+        """Refuses data that it cannot use, from the first batch: before hours of training, after which it is asked.
+
+        Raises:
+          OptionError: they are not of the model's shape, have no labels, never end, or something else is wrong.
+        """
+        if any(measure.images is None for measure in self.needs):
+            require_end(data)
+        self.scores_from(graph, np.ones(len(graph.sets), dtype=bool), first_of(data), 0)
 
     def scores_from(self, graph: Graph, keep: np.ndarray, data, verbose) -> np.ndarray:
         """The same from data themselves (see `kprune.data.batches_of`)."""

@@ -13,7 +13,7 @@ class L1(Criterion):
         return np.abs(filters).sum(axis=1)
 
 
-@register_criterion("l2", "l2_norm")
+@register_criterion("l2", "l2_norm", "sfp", "he2018")
 class L2(Criterion):
     """L2 norm of the filter."""
 

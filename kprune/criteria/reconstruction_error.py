@@ -5,6 +5,7 @@ import numpy as np
 from kprune.criteria.base import register_criterion
 from kprune.criteria.elimination import Quadratic, images_for, quadratics
 from kprune.criteria.informed import DataCriterion
+from kprune.data import first_of
 from kprune.graph import Graph
 
 
@@ -27,6 +28,9 @@ class ReconstructionError(DataCriterion):
 
     def __init__(self):
         super().__init__("global")
+
+    def check(self, graph: Graph, data):
+        images_for(graph, first_of(data))
 
     def quadratics(self, graph: Graph, data, verbose) -> list[Quadratic]:
         """What every reader says of its channels, from as many images as `images_for` takes."""

@@ -12,7 +12,7 @@ from kprune import _keras
 from kprune.criteria.backward import Tape
 from kprune.criteria.observation import View, observe
 from kprune.criteria.walks import Walk, class_indices, gives_probabilities
-from kprune.data import Batch, batches_of, check_inputs, require_end, require_finite, spread
+from kprune.data import Batch, batches_of, check_inputs, examples_in, require_end, require_finite, spread
 from kprune.graph import Graph, SlicedWeight
 from kprune.progress import Progress
 
@@ -121,7 +121,7 @@ def collect(graph: Graph, data, measures: Iterable[Measure], verbose=1) -> Stati
     elif limits:
         data = spread(data, max(limits))
     progress = Progress(examples_in(data), "example", verbose)
-    for batch in batches_of(data, labels=collector.labels):
+    for batch in batches_of(data, labels=collector.labels, function=graph.function):
         check_inputs(graph, batch.inputs)
         for part in parts_of(batch, examples_at_once(graph)):
             collector.add(part)
@@ -219,9 +219,3 @@ def parts_of(batch: Batch, size: int) -> Iterator[Batch]:
     for start in range(0, len(batch.inputs[0]), size):
         part = slice(start, start + size)
         yield Batch(tuple(x[part] for x in batch.inputs), tuple(y[part] for y in batch.targets))
-
-
-def examples_in(data) -> int | None:
-    """How many examples data hold, where they are arrays."""
-    leaves = keras.tree.flatten(data) if isinstance(data, (tuple, list, dict)) else [data]
-    return len(leaves[0]) if leaves and hasattr(leaves[0], "shape") else None

@@ -52,9 +52,9 @@ class TraceRatio(DataCriterion):
             raise OptionError(f"share is {share!r}.", "A share above 0, up to 1.", "Pass 0.5.")
         self.share = float(share)
 
-    def channel_scores(self, sums: dict[str, np.ndarray]) -> np.ndarray:
-        between, within = scatters(sums)
-        ratio = best_ratio(between, within, max(1, round(self.share * len(between))))
+    def kept_scores(self, found: list[dict[str, np.ndarray]], kept: np.ndarray) -> np.ndarray:
+        between, within = (scatter[kept] for scatter in scatters(*found))
+        ratio = best_ratio(between, within, max(1, round(self.share * kept.sum())))
         return between - ratio * within
 
 

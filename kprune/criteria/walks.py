@@ -43,11 +43,14 @@ class Gradients(Walk):
     """The gradient of a loss, summed over the examples.
 
     Args:
-      loss: a Keras loss, its name, or a function `(y_true, y_pred)`; None: what the model is compiled with, else
-        cross-entropy.
+      loss: a Keras loss, its name, or a function `(y_true, y_pred)`; for several outputs a list or dict of them; None:
+        what the model is compiled with, else cross-entropy.
     """
 
     loss: object = None
+
+    def __hash__(self):
+        return hash(type(self))  # a dict or list of losses has none
 
     def on(self, graph: Graph) -> PreparedWalk:
         losses = losses_of(graph, self.loss)
@@ -92,24 +95,35 @@ def as_predicted(target, prediction):
 def loss_weights(graph: Graph, loss) -> list[float]:
     """The weights of the losses, one per output, where they are those that the model is compiled with; else ones."""
     given = None if loss is not None else (_keras.compile_arguments(graph.model) or {}).get("loss_weights")
-    names = graph.inside[id(graph.model)].output_names
     if isinstance(given, dict):
-        given = [given.get(name, 1.0) for name in names]
-    return [1.0] * len(names) if given is None else [float(weight) for weight in keras.tree.flatten(given)]
+        given = by_output(graph, given, "loss_weights", 1.0)
+    return [1.0] * len(graph.ends) if given is None else [float(weight) for weight in keras.tree.flatten(given)]
+
+
+def by_output(graph: Graph, given: dict, what: str, default) -> list:
+    """The values of a dict, one per output of the model, `default` where it names none.
+
+    Raises:
+      OptionError: it names something else.
+    """
+    names = _keras.output_names(graph.function, given)
+    if not set(given) <= set(names):
+        raise OptionError(f"{what} has the keys {sorted(given)}.", f"Of the outputs {names}.", "Name outputs only.")
+    return [given.get(name, default) for name in names]
 
 
 def losses_of(graph: Graph, loss) -> list[Callable] | None:
     """The losses, one per output of the model; None where nobody named one.
 
     Raises:
-      OptionError: Keras does not know the loss.
+      OptionError: Keras does not know the loss, or it is of no output.
     """
     if loss is None:
         loss = (_keras.compile_arguments(graph.model) or {}).get("loss")
     if loss is None:
         return None
     if isinstance(loss, dict):
-        loss = [loss.get(name) for name in graph.inside[id(graph.model)].output_names]
+        loss = by_output(graph, loss, "loss", None)
     given = list(loss) if isinstance(loss, (list, tuple)) else [loss] * len(graph.ends)
     try:
         return [keras.losses.get(one) if one is not None else no_loss for one in given]

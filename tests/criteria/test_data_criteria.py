@@ -10,10 +10,12 @@ from random_models import randomize
 
 import kprune
 from kprune import progress
+from kprune.cost import CostModel
 from kprune.criteria import statistics as statistics_module
 from kprune.criteria.observation import observe
-from kprune.criteria.trace_ratio import best_ratio
+from kprune.criteria.trace_ratio import best_ratio, scatters
 from kprune.graph import trace
+from kprune.selection import ChannelCount, bind, select_by_score
 
 layers, criteria = keras.layers, kprune.criteria
 to_numpy = keras.ops.convert_to_numpy
@@ -230,14 +232,38 @@ def test_hrank_looks_at_evenly_spaced_images_of_arrays(model, data):
     np.testing.assert_array_equal(found["sum"], expected["sum"])
 
 
-@pytest.mark.parametrize("name", [*CASES, "relevance"])
+OF_WEIGHTS = ["l1", "l2", "geometric_median", "random", "batchnorm_scale", "channel_active_probability"]
+
+
+@pytest.mark.parametrize("name", [*CASES, "relevance", *OF_WEIGHTS])
 @pytest.mark.parametrize("ranking", ["layer", "global"])
-def test_every_criterion_plans_by_layer_and_over_the_network(name, ranking, model, data):
-    criterion = criteria.get_criterion(name)
-    criterion.ranking = ranking
-    plan = kprune.plan_pruning(model, 0.4, criterion=criterion, data=data)
-    assert plan.flops[1] <= 0.6 * plan.flops[0]
-    assert plan.criterion["ranking"] == ranking
+def test_every_criterion_ranks_by_layer_and_over_the_network(name, ranking, model, data):
+    """By layer each loses its lowest, all the same share to one filter; over the network the lowest of all go."""
+    criterion, graph = type(criteria.get_criterion(name))(ranking=ranking), trace(model)
+    informed = criteria.inform(criterion, data, verbose=0)
+    keep = select_by_score(graph, informed, ChannelCount(6, CostModel(graph)), bind(None, graph))
+    scores = informed.scores(graph, np.ones(len(graph.sets), dtype=bool))
+    layers_of = [weight.axes[weight.writes] for weight in graph.writers[:-1]]
+    assert (~keep).sum() == 6 and sum(len(sets) for sets in layers_of) == 15
+    for sets in layers_of if ranking == "layer" else [np.concatenate(layers_of)]:
+        gone = ~keep[sets]
+        assert abs(gone.sum() - 0.4 * len(sets)) <= 1
+        np.testing.assert_array_equal(np.sort(scores[sets][gone]), np.sort(scores[sets])[: gone.sum()])
+
+
+def test_the_subset_of_the_trace_ratio_is_of_the_channels_that_are_kept(model, data):
+    """A masked channel has no scatter, and takes no place in the subset."""
+    criterion, graph = criteria.TraceRatio(), trace(model)
+    found = criteria.collect(graph, data, criterion.needs, verbose=0)
+    weight = graph.writers[0]
+    own = weight.axes[weight.writes]
+    keep = np.ones(len(graph.sets), dtype=bool)
+    keep[own[:3]] = False
+    between, within = (scatter[3:] for scatter in scatters(found.of(criterion.needs[0], weight)))
+    ratio = max(b / w for b, w in zip(between, within, strict=True))  # half of two channels is one
+    expected = between - ratio * within
+    scores = criterion.scores(graph, keep, found)[own[3:]]
+    np.testing.assert_allclose(scores, expected / np.abs(expected).mean(), rtol=1e-6, atol=1e-9)
 
 
 def dense_block(x):

@@ -26,6 +26,15 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def data(folder):
+    """Images in data.npz, labelled as the network itself says, so that it has no errors; returned without labels."""
+    model = keras.models.load_model(folder / "model.keras")
+    x = np.random.default_rng(0).normal(size=(400, *model.input_shape[1:])).astype("float32")
+    np.savez(folder / "data.npz", x=x, y=model.predict(x, verbose=0).argmax(-1))
+    return x
+
+
 def test_it_writes_a_smaller_model_the_plan_and_a_report_and_replays_the_plan(folder):
     done = prune(folder, "--model=model.keras", "--target_flops=0.4", "--exclude=stem", "--output=out")
     assert done.returncode == 0, done.stderr
@@ -39,12 +48,8 @@ def test_it_writes_a_smaller_model_the_plan_and_a_report_and_replays_the_plan(fo
     assert keras.models.load_model(folder / "again" / "model.keras").count_params() == small.count_params()
 
 
-def test_it_removes_what_the_accuracy_on_the_data_allows(folder):
-    """The labels are what the network itself says, so that it has no errors before."""
-    model = keras.models.load_model(folder / "model.keras")
-    x = np.random.default_rng(0).normal(size=(400, *model.input_shape[1:])).astype("float32")
-    y = model.predict(x, verbose=0).argmax(-1)
-    np.savez(folder / "data.npz", x=x, y=y)
+def test_it_removes_what_the_accuracy_on_the_data_allows(folder, data):
+    x, y = data, np.load(folder / "data.npz")["y"]
     np.save(folder / "images.npy", np.random.default_rng(1).normal(size=(64, *x.shape[1:])).astype("float32"))
     search = ["--model=model.keras", "--data=data.npz", "--criterion=l1", "--tolerance=0.1", "--repair_data=images.npy"]
     done = prune(folder, *search, "--max_accuracy_drop=0.3", "--output=out")
@@ -56,6 +61,29 @@ def test_it_removes_what_the_accuracy_on_the_data_allows(folder):
     assert "100.00%" in report and f"{accuracy:.2%}" in report
 
 
+def test_a_search_goes_on_from_its_directory_and_refuses_that_of_another_drop_or_other_data(
+    folder, data, run_script, monkeypatch, capsys
+):
+    monkeypatch.chdir(folder)
+    search = ["--model=model.keras", "--data=data.npz", "--criterion=l1", "--tolerance=0.2", "--directory=search"]
+
+    def tried(*arguments):
+        with pytest.raises(SystemExit) as done:
+            run_script("prune", *search, *arguments)
+        printed = capsys.readouterr()
+        return done.value.code or 0, printed.out.count(" removed: "), printed.err
+
+    code, count, _ = tried("--max_accuracy_drop=0.5", "--output=first")
+    assert code == 0 and count > 1
+    assert tried("--max_accuracy_drop=0.5", "--output=second")[:2] == (0, 0)
+    assert (folder / "first" / "plan.json").read_text() == (folder / "second" / "plan.json").read_text()
+    code, _, error = tried("--max_accuracy_drop=0.4")
+    assert code == 2 and "max_accuracy_drop 0.5, and this one has 0.4" in error
+    np.savez(folder / "data.npz", x=data[:200], y=np.load(folder / "data.npz")["y"][:200])
+    code, _, error = tried("--max_accuracy_drop=0.5")
+    assert code == 2 and "sha256 of data" in error
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -64,6 +92,7 @@ def test_it_removes_what_the_accuracy_on_the_data_allows(folder):
         (["--model=model.keras"], "target_flops"),
         (["--model=model.keras", "--target_flops=0.5", "--tarjet=3"], "tarjet"),
         (["--model=model.keras", "--max_accuracy_drop=0.1"], "needs --data"),
+        (["--model=model.keras", "--target_flops=0.5", "--directory=out"], "--directory is for --max_accuracy_drop"),
         (["--model=model.keras", "--target_flops=0.5", "--criterion=l1", "--alpha=2"], "--alpha is for"),
         (
             ["--model=model.keras", "--target_flops=0.5", "--measure_command=true"],
