@@ -29,8 +29,8 @@ class SimilarityPruning(PruningCallback):
       strict: whether a layer that stops channels (a barrier) is an error.
       **options: further options of `kprune.criteria.Similarity`: metric, fold_bn, guard, coupling.
 
-    A killed run goes on from the end of an epoch, as `BackupAndRestore` keeps it; from the middle of one (`save_freq` in
-    steps) the round before it is done twice. `EarlyStopping(restore_best_weights=True)` and
+    A killed run goes on from the end of an epoch, as `BackupAndRestore` keeps it; from the middle of one (`save_freq`
+    in steps) the round before it is done twice. `EarlyStopping(restore_best_weights=True)` and
     `ModelCheckpoint(save_best_only=True)` know nothing of the target, and may put back or keep weights from before the
     last round: let them begin at `until_epoch`.
 
