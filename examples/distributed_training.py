@@ -8,6 +8,7 @@ The devices are parts of this machine's CPU. On a cluster, set TF_CONFIG on ever
 `--strategy=multiworker` there; with GPUs, leave `split_cpu` out. See docs/distributed.md.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -33,6 +34,7 @@ if "strategy" not in FLAGS:  # a test may import several examples in one process
     flags.DEFINE_list("widths", ["24", "48", "96"], "Channels of the stages of the network.")
     flags.DEFINE_float("target_flops", 0.5, "Share of the FLOPs (multiply-accumulates) to remove.")
     flags.DEFINE_string("criterion", "similarity", "What chooses filters: similarity in rounds, another one gradually.")
+    flags.DEFINE_float("penalty", 0.0, "Strength of BatchNormPenalty beside the pruning; 0 leaves it out.")
     flags.DEFINE_string("output", "results/distributed", "Folder for pruned.keras and plan.json.")
 
 
@@ -45,18 +47,22 @@ def split_cpu(count):
     return [f"CPU:{index}" for index in range(count)]
 
 
+@functools.cache
+def make_strategy(name):
+    """The strategy of TensorFlow. One a process: a second one's messages would go by the keys of the first."""
+    import tensorflow as tf
+
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy(split_cpu(FLAGS.devices))
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
 def make_scope():
     """The strategy of the flags, as a context in which the model is made and compiled."""
     import contextlib
 
-    if FLAGS.strategy == "mirrored":
-        import tensorflow as tf
-
-        return tf.distribute.MirroredStrategy(split_cpu(FLAGS.devices)).scope()
-    if FLAGS.strategy == "multiworker":
-        import tensorflow as tf
-
-        return tf.distribute.MultiWorkerMirroredStrategy().scope()
+    if FLAGS.strategy in ("mirrored", "multiworker"):
+        return make_strategy(FLAGS.strategy).scope()
     if FLAGS.strategy == "data_parallel":
         import keras
 
@@ -78,32 +84,60 @@ def build():
     return model
 
 
+def make_model():
+    """The network, compiled; call it inside the strategy's scope."""
+    import keras
+
+    import kprune.distributed
+
+    model = kprune.distributed.mend_multiworker_fit(build())
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True), loss, metrics=["accuracy"])
+    return model
+
+
+def make_callbacks(data) -> list:
+    """The callback that prunes, as the flags say, and after it the penalty."""
+    import kprune
+
+    if FLAGS.criterion == "similarity":
+        pruning = kprune.SimilarityPruning(FLAGS.target_flops)
+    else:
+        pruning = kprune.GradualPruning(FLAGS.criterion, FLAGS.target_flops, data=data)
+    return [pruning, kprune.BatchNormPenalty(FLAGS.penalty)] if FLAGS.penalty else [pruning]
+
+
 def train():
     """Trains and prunes, on one worker of however many.
 
     Returns:
-      The stripped model, the plan, and the accuracy on the test images, evaluated on all devices before the strip.
+      The trained model, masked and on all devices, and the plan.
     """
-    import keras
-
-    import kprune
-    import kprune.distributed
     from digits_data import load_digits_images
 
-    (x, y), (x_test, y_test) = load_digits_images()
+    (x, y), test = load_digits_images()
     with make_scope():
-        model = kprune.distributed.mend_multiworker_fit(build())
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True), loss, metrics=["accuracy"])
+        model = make_model()
     x, y = x[: FLAGS.images], y[: FLAGS.images]
-    if FLAGS.criterion == "similarity":
-        callback = kprune.SimilarityPruning(FLAGS.target_flops)
-    else:
-        callback = kprune.GradualPruning(FLAGS.criterion, FLAGS.target_flops, data=(x[:64], y[:64]))
+    callbacks = make_callbacks((x[:64], y[:64]))
     # Every worker must see the images in the same order: not shuffled here, since the digits came shuffled.
-    model.fit(x, y, batch_size=FLAGS.batch, epochs=FLAGS.epochs, shuffle=False, verbose=0, callbacks=[callback])
-    _, accuracy = model.evaluate(x_test, y_test, batch_size=FLAGS.batch, verbose=0)
-    return kprune.strip(model), callback.plan, accuracy
+    options = {"batch_size": FLAGS.batch, "epochs": FLAGS.epochs, "shuffle": False, "verbose": 0}
+    model.fit(x, y, validation_data=test, callbacks=callbacks, **options)
+    return model, callbacks[0].plan
+
+
+def finish(model, plan):
+    """Prints the accuracy on the test images, evaluated on all devices before the strip, and writes the files."""
+    import kprune
+    from digits_data import load_digits_images
+
+    _, accuracy = model.evaluate(*load_digits_images()[1], batch_size=FLAGS.batch, verbose=0)
+    name, removed = f"{FLAGS.strategy}, worker {worker_index()}", 1 - plan.flops[1] / plan.flops[0]
+    print(f"{FLAGS.criterion}, {name}: {removed:.2%} of the FLOPs removed, accuracy {accuracy:.2%}", flush=True)
+    folder = pathlib.Path(FLAGS.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    plan.save(folder / f"plan{file_suffix()}.json")
+    kprune.strip(model).save(folder / f"pruned{file_suffix()}.keras")
 
 
 def start_workers():
@@ -116,28 +150,31 @@ def start_workers():
     for index in range(FLAGS.devices):
         place = json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
         processes.append(subprocess.Popen([sys.executable, *sys.argv], env=os.environ | {"TF_CONFIG": place}))
-    sys.exit(max(process.wait() for process in processes))
+    sys.exit(max(abs(process.wait()) for process in processes))
 
 
 def worker_index() -> int:
-    """Which worker this is; the first one writes the files."""
+    """Which worker this is."""
     return json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0)
 
 
-def main(_):
-    logging.set_verbosity(logging.WARNING)
+def file_suffix() -> str:
+    """What tells the files of this worker from those of the first."""
+    return f"_{worker_index()}" if worker_index() else ""
+
+
+def prepare():
+    """Starts the workers, or the devices, that the strategy needs."""
     if FLAGS.strategy == "multiworker" and "TF_CONFIG" not in os.environ:
         start_workers()
     if FLAGS.strategy == "data_parallel":
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={FLAGS.devices}"
-    small, plan, accuracy = train()
-    name, removed = f"{FLAGS.strategy}, worker {worker_index()}", 1 - plan.flops[1] / plan.flops[0]
-    print(f"{FLAGS.criterion}, {name}: {removed:.2%} of the FLOPs removed, accuracy {accuracy:.2%}", flush=True)
-    folder = pathlib.Path(FLAGS.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    suffix = f"_{worker_index()}" if worker_index() else ""
-    plan.save(folder / f"plan{suffix}.json")
-    small.save(folder / f"pruned{suffix}.keras")
+
+
+def main(_):
+    logging.set_verbosity(logging.WARNING)
+    prepare()
+    finish(*train())
 
 
 if __name__ == "__main__":
