@@ -69,7 +69,7 @@ def recalibrate_batchnorm(model, data):
     copy = rebuild(graph, np.ones(len(graph.sets), dtype=bool))
     new, statistics = trace(copy), Statistics()
     require_end(data)
-    for batch in batches_of(data, function=graph.function):
+    for batch in batches_of(data, graph=graph):
         check_inputs(graph, batch.inputs)
         require_finite("data hold", batch.inputs)
         execute(new, batch.inputs, statistics.apply)

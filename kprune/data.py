@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     targets: tuple[np.ndarray, ...]
 
 
-def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False, function=None) -> Iterator[Batch]:
+def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False, graph=None) -> Iterator[Batch]:
     """Iterates once over data in batches, whatever holds them.
 
     Args:
@@ -34,7 +34,7 @@ def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False, func
         whose items are such batches.
       batch_size: images per batch, where `data` are arrays; else the batches are taken as they come.
       labels: whether targets are needed.
-      function: the functional graph of the model, by whose names dicts are read; without it, in the order of the keys.
+      graph: the traced model, by whose names dicts are read; without it, in the order of the keys.
 
     Weights of examples are left out: all count alike.
 
@@ -50,7 +50,7 @@ def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False, func
     """
     found = False
     for item in _items(data, batch_size):
-        batch = _batch(item, function, labels)
+        batch = _batch(item, graph, labels)
         if not batch.inputs or not len(batch.inputs[0]):
             continue
         if labels and not batch.targets:
@@ -61,15 +61,15 @@ def batches_of(data, batch_size: int = BATCH_SIZE, *, labels: bool = False, func
         raise OptionError("data is empty.", "At least one image.", "Pass a few hundred images.")
 
 
-def take(data, count: int, function=None) -> tuple[np.ndarray, ...]:
+def take(data, count: int, graph=None) -> tuple[np.ndarray, ...]:
     """Some images, in memory, one array per input of the model: the first of a stream, evenly spaced ones of arrays.
 
     Args:
-      data, function: see `batches_of`.
+      data, graph: see `batches_of`.
       count: how many at most.
     """
     parts, have = [], 0
-    for batch in batches_of(spread(data, count), function=function):
+    for batch in batches_of(spread(data, count), graph=graph):
         parts.append(tuple(x[: count - have] for x in batch.inputs))
         have += len(parts[-1][0])
         if have >= count:
@@ -149,7 +149,7 @@ def check_inputs(graph, arrays: tuple[np.ndarray, ...]):
     Raises:
       OptionError: the number of inputs, or a shape, is another than the model's.
     """
-    expected = [tuple(x.shape)[1:] for x in graph.function.inputs]
+    expected = [tuple(x.shape)[1:] for x in graph.inside[id(graph.model)].inputs]
     given = [tuple(x.shape)[1:] for x in arrays]
     fits = len(given) == len(expected) and all(
         len(a) == len(b) and all(n in (None, m) for m, n in zip(a, b, strict=True))
@@ -237,8 +237,9 @@ def _items(data, batch_size: int) -> Iterator:
         )
 
 
-def _batch(item, function=None, labels: bool = True) -> Batch:
+def _batch(item, graph=None, labels: bool = True) -> Batch:
     x, y = (item[0], item[1] if len(item) > 1 else None) if isinstance(item, tuple) else (item, None)
+    function = None if graph is None else graph.inside[id(graph.model)]
     if function is not None and isinstance(x, dict):
         x = _in_order(x, _keras.input_names(function), "inputs")
     if function is not None and isinstance(y, dict) and labels:

@@ -69,7 +69,7 @@ def walk(graph: Graph, inputs: Sequence) -> Generator:
         unfold = next(calls)
         return (yield Step(unfold, unfold.operation, (made, outer), {}))
 
-    function = graph.function
+    function = graph.inside[id(graph.model)]
     tensors = [keras.ops.cast(x, symbol.dtype) for x, symbol in zip(inputs, function.inputs, strict=True)]
     return (yield from through(function, tensors))
 

@@ -75,11 +75,6 @@ class Graph:
     ends: tuple[int, ...] = field(repr=False)
     inside: dict[int, object] = field(repr=False, default_factory=dict)
 
-    @property
-    def function(self):
-        """The functional graph of the model: its inputs and outputs, and their names."""
-        return self.inside[id(self.model)]
-
     @cached_property
     def prunable(self) -> np.ndarray:
         """Per set, whether it may go: it is not frozen and some layer writes it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from kprune import _keras, _opening, _remaking
+from kprune import _keras, _opening, _optimizers, _remaking
 from kprune.channels import Barrier
 from kprune.graph import Graph, SlicedWeight, calls_by_operation
 from kprune.masking import weight_mask, wrap
@@ -221,7 +221,7 @@ def compile_alike(old, new, rebuilder: Rebuilder):
         return
     twins = rebuilder.twins()
     weight_of = {id(target): weight for _, target, weight in twins}
-    reference = _keras.build_optimizer(new.optimizer, new.trainable_variables)
+    reference = _optimizers.build_optimizer(new.optimizer, new.trainable_variables)
     for source, target in zip(old.optimizer.variables, new.optimizer.variables, strict=True):
         value = _keras.to_numpy(source)
         weight = weight_of.get(id(reference.get(id(target))))
@@ -229,4 +229,4 @@ def compile_alike(old, new, rebuilder: Rebuilder):
         if value.shape == tuple(target.shape):
             target.assign(value)
     twin_of = {id(source): target for source, target, _ in twins}
-    _keras.copy_decay_exclusions(old.optimizer, new.optimizer, twin_of)
+    _optimizers.copy_decay_exclusions(old.optimizer, new.optimizer, twin_of)

@@ -28,6 +28,7 @@ LEVELS = {
     "kprune._autodiff": 0,
     "kprune._opening": 0,
     "kprune._remaking": 0,
+    "kprune._optimizers": 0,
     "kprune.channels": 1,
     "kprune.data": 1,
     "kprune.linear": 1,

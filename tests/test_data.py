@@ -222,7 +222,7 @@ def test_a_dict_is_read_by_the_names_of_the_inputs(names):
     given = {"left": X, "right": 2 * X, "unused": Y}
     expected = [given[name] for name in names]
     for data in (given, (given, None), [(given, None)]):
-        for found, image in zip(take(data, 10, trace(model).function), expected, strict=True):
+        for found, image in zip(take(data, 10, trace(model)), expected, strict=True):
             np.testing.assert_array_equal(found, image)
     by_name, by_place = (kprune.prune_model(model, 0.3, data=data) for data in (given, expected))
     for one, other in zip(by_name.get_weights(), by_place.get_weights(), strict=True):

@@ -5,7 +5,7 @@ import weakref
 
 import keras
 
-from kprune import _keras
+from kprune import _keras, _optimizers
 from kprune.api import check_graph
 from kprune.criteria import Criterion
 from kprune.errors import OptionError
@@ -89,7 +89,7 @@ class PruningCallback(keras.callbacks.Callback):
         """The last round, if it is due now; and masks once more where an average was written over the weights."""
         if self._keep is None:
             return
-        if _keras.averages_weights(self.model):
+        if _optimizers.averages_weights(self.model):
             self._masks.enforce(self._keep)
         if self._epoch == self._due[-1] and not self.model.stop_training:
             self._prune_after(self._epoch)

@@ -87,7 +87,7 @@ def images_for(graph: Graph, data) -> tuple[np.ndarray, ...]:
     cost = CostModel(graph)
     each = 2 * cost.activation_bytes(cost.everything())
     count = IMAGES if np.isnan(each) else int(np.clip(MEMORY // max(each, 1), 16, IMAGES))
-    images = take(data, count, graph.function)
+    images = take(data, count, graph)
     check_inputs(graph, images)
     require_finite("data hold", images)
     return images

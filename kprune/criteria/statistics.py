@@ -121,7 +121,7 @@ def collect(graph: Graph, data, measures: Iterable[Measure], verbose=1) -> Stati
     elif limits:
         data = spread(data, max(limits))
     progress = Progress(examples_in(data), "example", verbose)
-    for batch in batches_of(data, labels=collector.labels, function=graph.function):
+    for batch in batches_of(data, labels=collector.labels, graph=graph):
         check_inputs(graph, batch.inputs)
         for part in parts_of(batch, examples_at_once(graph)):
             collector.add(part)

@@ -106,7 +106,7 @@ def by_output(graph: Graph, given: dict, what: str, default) -> list:
     Raises:
       OptionError: it names something else.
     """
-    names = _keras.output_names(graph.function, given)
+    names = _keras.output_names(graph.inside[id(graph.model)], given)
     if not set(given) <= set(names):
         raise OptionError(f"{what} has the keys {sorted(given)}.", f"Of the outputs {names}.", "Name outputs only.")
     return [given.get(name, default) for name in names]

@@ -181,7 +181,7 @@ def map_tiles(graph: Graph, weight: SlicedWeight, data) -> np.ndarray:
     Returns:
       float64 `[N, height, width]`, 0..1 between the first and the last percent of the values.
     """
-    images = take(data, 1, graph.function)
+    images = take(data, 1, graph)
     check_inputs(graph, images)
     found = []
 
