@@ -59,6 +59,8 @@ def assert_masked(model, callback, data):
     np.testing.assert_allclose(after, before, rtol=2e-3, atol=2e-3)
     assert kprune.model_cost(small).flops == callback.plan.flops[1]
     assert callback.plan.flops[1] <= 0.5 * callback.plan.flops[0]
+    shapes = {tuple(variable.shape) for variable in small.variables} | {()}
+    assert {tuple(slot.shape) for slot in small.optimizer.variables} <= shapes  # sliced along, as the weights are
 
 
 OPTIMIZERS = {
@@ -68,7 +70,17 @@ OPTIMIZERS = {
     "ema_overwrites": lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_overwrite_frequency=2),
     "accumulation": lambda: keras.optimizers.Adam(1e-2, gradient_accumulation_steps=2),
     "loss_scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-2)),
+    "several": lambda: several(),
 }
+
+
+def several():
+    """Two optimizers, of which one writes an average over the weights when training ends."""
+    if not hasattr(keras.optimizers, "MultiOptimizer"):
+        pytest.skip("this Keras has no MultiOptimizer")
+    optimizers = keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.05, momentum=0.9))
+    optimizers["middle.*"] = keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9)
+    return keras.optimizers.MultiOptimizer(optimizers)
 
 
 @pytest.mark.parametrize(
