@@ -237,7 +237,7 @@ def _items(data, batch_size: int) -> Iterator:
         )
 
 
-def _batch(item, graph=None, labels: bool = True) -> Batch:
+def _batch(item, graph, labels: bool) -> Batch:
     x, y = (item[0], item[1] if len(item) > 1 else None) if isinstance(item, tuple) else (item, None)
     function = None if graph is None else graph.inside[id(graph.model)]
     if function is not None and isinstance(x, dict):

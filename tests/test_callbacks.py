@@ -63,17 +63,6 @@ def assert_masked(model, callback, data):
     assert {tuple(slot.shape) for slot in small.optimizer.variables} <= shapes  # sliced along, as the weights are
 
 
-OPTIMIZERS = {
-    "sgd": lambda: keras.optimizers.SGD(0.05, momentum=0.9, weight_decay=1e-2),
-    "adamw": lambda: keras.optimizers.AdamW(1e-2),
-    "ema": lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9),
-    "ema_overwrites": lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_overwrite_frequency=2),
-    "accumulation": lambda: keras.optimizers.Adam(1e-2, gradient_accumulation_steps=2),
-    "loss_scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-2)),
-    "several": lambda: several(),
-}
-
-
 def several():
     """Two optimizers, of which one writes an average over the weights when training ends."""
     if not hasattr(keras.optimizers, "MultiOptimizer"):
@@ -81,6 +70,17 @@ def several():
     optimizers = keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.05, momentum=0.9))
     optimizers["middle.*"] = keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9)
     return keras.optimizers.MultiOptimizer(optimizers)
+
+
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.05, momentum=0.9, weight_decay=1e-2),
+    "adamw": lambda: keras.optimizers.AdamW(1e-2),
+    "ema": lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9),
+    "ema_overwrites": lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_overwrite_frequency=2),
+    "accumulation": lambda: keras.optimizers.Adam(1e-2, gradient_accumulation_steps=2),
+    "loss_scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-2)),
+    "several": several,
+}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from kprune.callbacks.base import PruningCallback
 from kprune.cost import CostModel
-from kprune.criteria import DataCriterion, Similarity, get_criterion, inform
+from kprune.criteria import Similarity, get_criterion, inform
 from kprune.errors import OptionError
 from kprune.masking import zero_filters
 from kprune.options import check_whole
@@ -95,10 +95,7 @@ class GradualPruning(PruningCallback):
     def on_train_begin(self, logs=None):
         """Checks everything before the first step, the data by a first batch."""
         super().on_train_begin(logs)
-        if isinstance(self.criterion, DataCriterion):
-            self.criterion.check(self._graph, self.data)
-        else:
-            self.criterion.scores(self._graph, self._cost.everything())
+        self.criterion.check(self._graph, self.data)
 
     def _make_budget(self) -> Budget | ChannelCount:
         if self.channels_per_round is not None:

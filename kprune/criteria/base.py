@@ -55,6 +55,10 @@ class Criterion:
         writers = ((weight, weight.axes[weight.writes]) for weight in graph.writers)
         return self.pool(graph, ((sets[keep[sets]], self.filter_scores(filter_matrix(w, keep))) for w, sets in writers))
 
+    def check(self, graph: Graph, data):
+        """Refuses a model, or data, that it cannot score; a look that is short beside a training."""
+        self.scores(graph, np.ones(len(graph.sets), dtype=bool))
+
     def pool(self, graph: Graph, layers: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         """One score per channel set: the mean over its layers of the score there, divided by `layer_scale`.
 

@@ -12,9 +12,9 @@ from kprune.graph import Graph
 class DataCriterion(Criterion):
     """Scores channels by what data make of them.
 
-    A subclass names in `needs` the measures that it asks for, and overrides `channel_scores`, or `scores` for anything
-    beyond one layer. Where a channel set has several writers, or is seen in several places, scores are pooled as those
-    of weights are (see `Criterion.pool`).
+    A subclass names in `needs` the measures that it asks for, and overrides `channel_scores`, `kept_scores` where those
+    of a layer depend on each other, or `scores` for anything beyond one layer. Where a channel set has several writers,
+    or is seen in several places, scores are pooled as those of weights are (see `Criterion.pool`).
 
     Attributes:
       needs: measures; those of all criteria are collected in one pass over the data.
