@@ -29,8 +29,8 @@ if "strategy" not in FLAGS:  # a test may import several examples in one process
     )
     flags.DEFINE_integer("devices", 2, "How many devices, or workers.")
     flags.DEFINE_integer("epochs", 6, "Epochs with the callback; it prunes during the first two thirds.")
-    flags.DEFINE_integer("batch", 64, "Images per step, over all devices together.")
-    flags.DEFINE_integer("images", 1437, "Training images.")
+    flags.DEFINE_integer("batch", 64, "Images per step, over all devices together; they share it evenly.")
+    flags.DEFINE_integer("images", 1437, "Training images; what the devices cannot share evenly is left out.")
     flags.DEFINE_list("widths", ["24", "48", "96"], "Channels of the stages of the network.")
     flags.DEFINE_float("target_flops", 0.5, "Share of the FLOPs (multiply-accumulates) to remove.")
     flags.DEFINE_string("criterion", "similarity", "What chooses filters: similarity in rounds, another one gradually.")
@@ -107,18 +107,24 @@ def make_callbacks(data) -> list:
     return [pruning, kprune.BatchNormPenalty(FLAGS.penalty)] if FLAGS.penalty else [pruning]
 
 
+def load_images():
+    """Training and test images, of which the devices get as many each: JAX wants that of every batch, the last too."""
+    from digits_data import load_digits_images
+
+    (x, y), (x_test, y_test) = load_digits_images()
+    count, test_count = (n // FLAGS.devices * FLAGS.devices for n in (min(FLAGS.images, len(x)), len(x_test)))
+    return (x[:count], y[:count]), (x_test[:test_count], y_test[:test_count])
+
+
 def train():
     """Trains and prunes, on one worker of however many.
 
     Returns:
       The trained model, masked and on all devices, and the plan.
     """
-    from digits_data import load_digits_images
-
-    (x, y), test = load_digits_images()
+    (x, y), test = load_images()
     with make_scope():
         model = make_model()
-    x, y = x[: FLAGS.images], y[: FLAGS.images]
     callbacks = make_callbacks((x[:64], y[:64]))
     # Every worker must see the images in the same order: not shuffled here, since the digits came shuffled.
     options = {"batch_size": FLAGS.batch, "epochs": FLAGS.epochs, "shuffle": False, "verbose": 0}
@@ -129,9 +135,8 @@ def train():
 def finish(model, plan):
     """Prints the accuracy on the test images, evaluated on all devices before the strip, and writes the files."""
     import kprune
-    from digits_data import load_digits_images
 
-    _, accuracy = model.evaluate(*load_digits_images()[1], batch_size=FLAGS.batch, verbose=0)
+    _, accuracy = model.evaluate(*load_images()[1], batch_size=FLAGS.batch, verbose=0)
     name, removed = f"{FLAGS.strategy}, worker {worker_index()}", 1 - plan.flops[1] / plan.flops[0]
     print(f"{FLAGS.criterion}, {name}: {removed:.2%} of the FLOPs removed, accuracy {accuracy:.2%}", flush=True)
     folder = pathlib.Path(FLAGS.output)

@@ -14,7 +14,8 @@ import kprune
 from digits_data import load_digits_images
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SMALL = ["--images=128", "--batch=16", "--widths=8"]
+# One image that two devices cannot share, and a last batch of twelve.
+SMALL = ["--images=141", "--batch=16", "--widths=8"]
 # Trains by one strategy after the other in one process, to import the backend once. With several workers this starts
 # itself again, once per worker.
 SCRIPT = """
