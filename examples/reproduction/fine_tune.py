@@ -199,7 +199,7 @@ def table_of(setting, found):
         for target in targets:
             cells += cells_of(groups.get((method, target), []))
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([facts, "", *lines])
+    return "\n".join([f"**{facts}**", "", *lines])
 
 
 def cells_of(group):
