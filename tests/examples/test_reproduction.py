@@ -41,9 +41,9 @@ def test_a_table_has_means_and_deviations_over_seeds(tmp_path):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = run("fine_tune.py", "--table", f"--results={file}")
     assert result.returncode == 0, result.stderr
-    first, second = result.stdout.strip().split("\n\nother: ")
+    first, second = result.stdout.strip().split("\n\n**other: ")
     facts, _, header, rule, *lines = first.splitlines()
-    assert facts.startswith("net: 88.00% before") and facts.endswith("not pruned: 88.00 ± 1.41 % (2)")
+    assert facts.startswith("**net: 88.00% before") and facts.endswith("not pruned: 88.00 ± 1.41 % (2)**")
     assert header.count("last epoch") == 2 and rule.count("---") == header.count(" | ") + 1
     assert lines == [
         "| l1 | hard | 1,000 | 20.0% | 85.00 ± 7.07 % (2) |  |  |  |",
@@ -109,6 +109,6 @@ print(fine_tune.table(fine_tune.rows()))
     later = {"batch": 128, "repair_images": 512, "test_images": 10000, "parts": 3}
     changes = {"batch": 64}, {"repair_images": 100}, {"test_images": 500}, {"parts": 2}
     assert added == [old | {"seed": 0} | later | change | found for change in changes]
-    facts = [line.partition("0.02")[2] for line in result.stdout.splitlines() if line.startswith("net: ")]
+    facts = [line.strip("*").partition("0.02")[2] for line in result.stdout.splitlines() if line.startswith("**net: ")]
     assert sorted(facts) == ["", ", batch: 64", ", parts: 2", ", repair images: 100", ", test images: 500"]
     assert result.stdout.count("| 80.00 % (1) |") == 5
