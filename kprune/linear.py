@@ -148,6 +148,7 @@ def linear_map(layer) -> LinearMap | None:
 
 
 def channels_last(layer, x: np.ndarray) -> np.ndarray:
+    """A tensor in the layout of a layer, with its channels moved to the end."""
     return np.moveaxis(x, 1, -1) if getattr(layer, "data_format", None) == "channels_first" else x
 
 

@@ -13,7 +13,7 @@ from kprune.cost import CostModel
 from kprune.data import check_inputs, require_finite, take
 from kprune.execution import execute
 from kprune.graph import Graph, SlicedWeight
-from kprune.linear import LinearMap, Places, choose_places, linear_map
+from kprune.linear import LinearMap, Places, channels_last, choose_places, linear_map
 from kprune.progress import Progress
 from kprune.structure import Landing, landings, scale_of
 
@@ -146,7 +146,8 @@ class Observer:
         self.graph, self.landings = graph, landings(graph)
         self.known = linear_readers(graph)
         self.energy: dict[int, float] = {}
-        self.totals = {landing.total for landing in self.landings.values()}
+        calls = [call for call in graph.calls if call.outputs and call.outputs[0] in self.landings]
+        self.totals = {self.landings[call.outputs[0]].total: call.operation for call in calls}
         self.rng, self.calls = np.random.default_rng(0), 0
         self.seen: dict[int, Seen] = {}
 
@@ -154,7 +155,7 @@ class Observer:
         self.calls += 1
         for place, tensor in zip(call.outputs, _keras.flatten(output), strict=True):
             if place in self.totals:
-                tensor = _keras.to_numpy(tensor)
+                tensor = channels_last(self.totals[place], _keras.to_numpy(tensor))
                 self.energy[place] = float(tensor.var(axis=tuple(range(tensor.ndim - 1)), dtype=np.float64).sum())
         if call.owner not in self.known or call.owner in self.seen:
             return

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from slow_elimination import build_network, choose
 from test_graph import STRUCTURES, build, residual, run
 
 import kprune
@@ -99,6 +100,31 @@ def test_every_structure_is_pruned_to_the_target(structure, images):
     hard, soft = (kprune.apply_plan(model, plan, mode) for mode in ("hard", "soft"))
     assert plan.flops[1] <= 0.6 * plan.flops[0]
     np.testing.assert_allclose(run(hard, images[:3]), run(soft, images[:3]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("target", [0.3, 0.5, 0.7])
+def test_the_whole_choice_is_that_of_a_slow_one(target, seed):
+    model = build_network(seed=seed)
+    images = np.random.default_rng(seed + 10).normal(size=(12, 6, 6, 3)).astype("float32")
+    plan = kprune.plan_pruning(model, target, data=images)
+    sizes = {"stem": 6, "middle": 5}
+    gone = {
+        (layer.path, index)
+        for layer in plan.layers
+        if layer.path in sizes
+        for index in set(range(sizes[layer.path])) - set(layer.keep)
+    }
+    assert gone == choose(model, images, target)
+
+
+def test_the_layout_of_the_images_does_not_matter(images):
+    last, first = build_network(), build_network("channels_first")
+    first.set_weights(last.get_weights())
+    x = images[:, :6, :6]
+    turned = np.moveaxis(x, -1, 1)
+    for one, other in zip(quadratics(trace(last), (x,)), quadratics(trace(first), (turned,)), strict=True):
+        np.testing.assert_allclose(other.costs()[1], one.costs()[1], rtol=1e-4)
 
 
 def test_twins_go_first(images):
