@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from slow_elimination import patches
 from test_graph import STRUCTURES, build, chain, conv, residual, run
 
 import kprune
@@ -59,6 +60,55 @@ def test_layers_that_are_called_by_name_are_repaired(images):
     small = kprune.prune_model(model, 0.3, data=images)
     soft = kprune.prune_model(model, 0.3, data=images, mode="soft")
     np.testing.assert_allclose(run(small, images[:3]), run(soft, images[:3]), rtol=1e-4, atol=1e-5)
+
+
+def two_blocks():
+    """Two residual blocks on one stream."""
+    options = {"padding": "same", "use_bias": False}
+    inputs = keras.Input((8, 8, 3))
+    stream = layers.BatchNormalization()(layers.Conv2D(8, 3, name="stem", **options)(inputs))
+    for block in "12":
+        x = layers.Conv2D(6, 3, name=f"middle{block}", **options)(layers.ReLU()(stream))
+        x = layers.ReLU(name=f"inside{block}")(layers.BatchNormalization()(x))
+        x = layers.BatchNormalization(name=f"norm{block}")(layers.Conv2D(8, 3, name=f"back{block}", **options)(x))
+        stream = layers.Add(name=f"sum{block}")([stream, x])
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(stream)))
+    rng = np.random.default_rng(0)
+    model.set_weights(
+        [rng.uniform(0.5, 1.5, w.shape) if w.ndim == 1 else rng.normal(size=w.shape) for w in model.get_weights()]
+    )
+    return model
+
+
+def tensors_of(model, images, names):
+    """Outputs of layers, float64."""
+    outputs = keras.Model(model.inputs, [model.get_layer(name).output for name in names]).predict(images, verbose=0)
+    return [x.astype(float) for x in outputs]
+
+
+def test_what_a_stream_lacks_is_made_up_for_by_what_is_added_to_it(images):
+    """The second block's last conv is the least-squares fit to its own outputs and to what the first block lost."""
+    model, images = two_blocks(), images[:32]  # so few that every place is looked at
+    plan = kprune.plan_pruning(model, 0.4, criterion="l1")
+    small = kprune.apply_plan(model, plan, data=images)
+    keep = {layer.path: list(layer.keep) for layer in plan.layers}
+    made, stream = (x[..., keep["back2"]] for x in tensors_of(model, images, ["back2", "sum1"]))
+    now, inside = tensors_of(small, images, ["sum1", "inside2"])
+    gamma, _, mean, variance = (w[keep["back2"]] for w in model.get_layer("norm2").get_weights())
+    scale = gamma / np.sqrt(variance + model.get_layer("norm2").epsilon)
+    assert np.abs(stream - now).max() > 0.1  # something is lacking
+    target = (made + (stream - now) / scale).reshape(-1, len(keep["back2"]))
+    rows = patches(inside)
+    start = (
+        model.get_layer("back2").get_weights()[0][:, :, keep["middle2"]][..., keep["back2"]].reshape(rows.shape[1], -1)
+    )
+    x, y = rows - rows.mean(axis=0), target - target.mean(axis=0)
+    ridge = RIDGE * np.square(x).sum() / x.shape[1]
+    fitted = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y + ridge * start)
+    found = small.get_layer("back2").get_weights()[0].reshape(fitted.shape)
+    np.testing.assert_allclose(found, fitted, rtol=1e-3, atol=1e-3)
+    shifted = mean + rows.mean(axis=0) @ fitted - target.mean(axis=0)
+    np.testing.assert_allclose(small.get_layer("norm2").get_weights()[2], shifted, rtol=1e-3, atol=1e-3)
 
 
 def twins(bias, norm):
