@@ -56,6 +56,7 @@ METHODS = {
     "similarity, closest pair first": Method(S(alpha=100.0)),
     "similarity, soft": Method(S(), soft=True),
     "relevance": Method("relevance"),
+    "relevance, gradual": Method("relevance", soft=True),
     "relevance, repaired": Method("relevance", repair=True),
     "l1": Method("l1"),
     "l1, repaired": Method("l1", repair=True),
@@ -117,6 +118,13 @@ def start_of(model, method, target, seed, images):
     return small
 
 
+def pruning_while_training(method, target, images):
+    """The callback that prunes between the parts of an epoch."""
+    if isinstance(method.criterion, S):
+        return kprune.SimilarityPruning(target)
+    return kprune.GradualPruning(method.criterion, target, data=images)
+
+
 def run(model, before, name, target, seed, data):
     """One row; `before` is the accuracy of the model on the test images."""
     (x_train, y_train), (x_test, y_test) = data
@@ -129,7 +137,7 @@ def run(model, before, name, target, seed, data):
     training = training_dataset(x_train, y_train, FLAGS.batch, seed)
     if method.soft:
         training = InParts(training, FLAGS.parts)
-    callbacks = [kprune.SimilarityPruning(target)] if method.soft else []
+    callbacks = [pruning_while_training(method, target, images)] if method.soft else []
     epochs = FLAGS.epochs * (FLAGS.parts if method.soft else 1)
     history = fine_tune(small, training, epochs, FLAGS.learning_rate, callbacks) if epochs else {}
     small = kprune.strip(small) if method.soft else small
