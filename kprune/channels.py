@@ -6,6 +6,7 @@ of shape `(1, 1, 1, 16)`, and after `Flatten` of a 4x4 map `(1, 256)`.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -117,6 +118,14 @@ def spread(ids: np.ndarray, rank: int, axis: int) -> np.ndarray:
     shape = [1] * rank
     shape[axis] = -1
     return np.reshape(ids, shape)
+
+
+class Tensor(NamedTuple):
+    """A tensor on its way through the graph: its channel ids, its own number, whether a removed channel is zero."""
+
+    ids: np.ndarray
+    place: int
+    rests: bool = True
 
 
 def varying_axes(ids: np.ndarray) -> list[int]:

@@ -1,5 +1,6 @@
 """Runs a traced model call by call on real data, so that others can look at, or change, what passes."""
 
+import inspect
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ def walk(graph: Graph, inputs: Sequence) -> Generator:
             return (yield from through(inside, tensors[: len(inside.inputs)]))  # behind them are masks
         if inner is not None:
             return (yield from at_each_moment(node._replace(operation=inner), _keras.first_input(args, kwargs)))
-        return (yield Step(next(calls), node.operation, args, kwargs))
+        return (yield Step(next(calls), node.operation, args, in_inference(node.operation, args, kwargs)))
 
     def at_each_moment(node, outer):
         fold = next(calls)
@@ -72,6 +73,15 @@ def walk(graph: Graph, inputs: Sequence) -> Generator:
     function = graph.inside[id(graph.model)]
     tensors = [keras.ops.cast(x, symbol.dtype) for x, symbol in zip(inputs, function.inputs, strict=True)]
     return (yield from through(function, tensors))
+
+
+def in_inference(operation, args: tuple, kwargs: dict) -> dict:
+    """The keyword arguments of a call as `predict` gives them: with `training=False`, whatever the graph holds, for it
+    holds the default of layers that augment images, which is True.
+    """
+    names = list(inspect.signature(operation.call).parameters) if _keras.is_layer(operation) else []
+    asked = "training" in names and names.index("training") >= len(args)
+    return {**kwargs, "training": False} if asked else kwargs
 
 
 def execute(graph: Graph, inputs: Sequence, apply: Callable):

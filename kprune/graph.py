@@ -5,13 +5,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
-from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from kprune import _keras, _opening
-from kprune.channels import Barrier, Channels, ChannelSets, connected_components
+from kprune._names import Names
+from kprune.channels import Barrier, Channels, ChannelSets, Tensor, connected_components
 from kprune.rules import Call, FoldTime, Kept, NoRule, PassThrough, Rule, UnfoldTime, Weight, find_rule
 
 INPUT_REASON = "it is a model input"
@@ -65,6 +65,7 @@ class Graph:
       barriers: per operation that stops channels, the reason.
       ends: the places (see `Call.outputs`) of the model's outputs.
       inside: the graphs of the model, of nested models, and of layers made of others, by the id of the operation.
+      renamed: names in `calls` that are not those of the operations, by the id of the operation (see `Names`).
     """
 
     model: object = field(repr=False)
@@ -74,6 +75,7 @@ class Graph:
     barriers: dict[str, str] = field(repr=False)
     ends: tuple[int, ...] = field(repr=False)
     inside: dict[int, object] = field(repr=False, default_factory=dict)
+    renamed: dict[int, str] = field(repr=False, default_factory=dict)
 
     @cached_property
     def prunable(self) -> np.ndarray:
@@ -126,19 +128,11 @@ class Graph:
         return Kept(np.asarray(keep)[self.sets.set_of])
 
 
-class Tensor(NamedTuple):
-    """A tensor on its way through the graph: its channel ids, its own number, whether a removed channel is zero."""
-
-    ids: np.ndarray
-    place: int
-    rests: bool = True
-
-
 class Tracer:
     """Carries channel ids through a graph, in one pass."""
 
     def __init__(self):
-        self.channels = Channels()
+        self.channels, self.names = Channels(), Names()
         self.places = count()
         self.calls: list[Call] = []
         self.weights: dict[tuple[int, str], tuple[Call, Weight]] = {}
@@ -163,13 +157,14 @@ class Tracer:
         return [known[id(x)] for x in function.outputs]
 
     def step(self, node, tensors: list[Tensor], scope: str) -> list[Tensor]:
-        path = scope + node.operation.name
+        path = scope + self.names.of(scope, node.operation)
         if _keras.time_distributed(node.operation) is not None:
             return self.distribute(node, tensors, path + "/")
         inside = self.open(node)
         if inside is not None:
             tensors = tensors[: len(inside.inputs)]  # behind them are masks
             self.enter(node.operation, tensors)
+            self.names.enter(path + "/", scope, _keras.is_model(node.operation))
             return self.run(inside, tensors, path + "/", node.inputs[: len(inside.inputs)])
         shapes = [tuple(tuple(x.shape) for x in side) for side in (node.inputs, node.outputs)]
         places = tuple(next(self.places) for _ in node.outputs)
@@ -282,7 +277,8 @@ def trace(model) -> Graph:
     weights = [resolve(call, weight, sets) for call, weight in tracer.weights.values()]
     ends = tuple(tensor.place for tensor in outputs)
     inside = {key: found for key, found in tracer.inside.items() if found is not None}
-    return Graph(model, tuple(tracer.calls), sets, tuple(weights), tracer.barriers, ends, inside)
+    renamed = tracer.names.changed()
+    return Graph(model, tuple(tracer.calls), sets, tuple(weights), tracer.barriers, ends, inside, renamed)
 
 
 def resolve(call: Call, weight: Weight, sets: ChannelSets) -> SlicedWeight:

@@ -198,7 +198,8 @@ def check_layers(plan: Plan, graph: Graph):
             "Make a new plan for this model with kprune.plan_pruning.",
         )
     for entry in plan.layers:
-        if not entry.keep or sorted(set(entry.keep)) != list(entry.keep) or not 0 <= entry.keep[-1] < entry.filters:
+        rising = sorted(set(entry.keep)) == list(entry.keep)
+        if not entry.keep or not rising or entry.keep[0] < 0 or entry.keep[-1] >= entry.filters:
             raise PlanError(
                 f"The plan keeps {list(entry.keep)[:6]} of the {entry.filters} filters of '{entry.path}'.",
                 "At least one index, rising, each below the number of filters.",

@@ -141,7 +141,7 @@ class Repair:
         places = some_places(linear, layer, seen, output, self.rng)
         landing = self.landings.get(before.call.outputs[0], Landing())
         target = self.target(reader, before.call.operation, whole, output, places)
-        target = target + self.missing(reader, landing, before.call.operation, places)
+        target = target + self.missing(reader, landing, before.call.operation, places, output.shape)
         rows = linear.rows(layer, seen, places)
         target = np.moveaxis(target.reshape(len(target), len(rows), -1), 1, 0)
         into = self.intercept(variables, landing, before.call.operation)
@@ -162,10 +162,13 @@ class Repair:
         made = np.moveaxis(reader.linear.rows(layer, x, places) @ matrix, 0, 1)
         return made.reshape(places.index.size, -1)[:, reader.kept]
 
-    def missing(self, reader: Reader, landing: Landing, layer, places: Places) -> np.ndarray | float:
-        """What the streams that the output is added to lack by now, in the units of the kernel's output."""
+    def missing(self, reader: Reader, landing: Landing, layer, places: Places, shape: tuple) -> np.ndarray | float:
+        """What the streams that the output is added to lack by now, in the units of the kernel's output; nothing where
+        one of the two is stretched over the other.
+        """
         known = [self.streams[place] for place in landing.others if place in self.streams]
-        if not known or not is_linear(layer) or any(x.ndim < 2 for pair in known for x in pair):
+        known = [(whole, now) for whole, now in known if whole.shape == shape and now.ndim > 1]
+        if not known or not is_linear(layer):
             return 0.0
         scale = np.ones(len(reader.kept)) if landing.norm is None else scale_of(landing.norm.operation)
         scale = scale[reader.kept]

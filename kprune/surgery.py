@@ -74,9 +74,12 @@ class Rebuilder:
         function = self.graph.inside[id(like)]
         inputs = _remaking.clone_inputs(function, tensors)
         if _keras.is_sequential(like):
-            return self.sequential(like, inputs)
-        outputs = _keras.run(function, _keras.flatten(inputs), self.apply)
-        return _remaking.make_model(like, inputs, outputs, same_class=function is like)  # else its own call is in it
+            new = self.sequential(like, inputs)
+        else:
+            outputs = _keras.run(function, _keras.flatten(inputs), self.apply)
+            new = _remaking.make_model(like, inputs, outputs, same_class=function is like)  # else its own call is in it
+        new.name = self.graph.renamed.get(id(like), like.name)
+        return new
 
     def apply(self, node, args: tuple, kwargs: dict):
         """One node of the new graph."""
@@ -132,6 +135,8 @@ class Rebuilder:
         config = _remaking.config_of(old)
         if call is not None:
             config = unless_stopped(find_rule(old).config, config, call, self.kept)
+        if id(old) in self.graph.renamed and "name" in config:
+            config = {**config, "name": self.graph.renamed[id(old)]}
         if not self.masked and any(weight.masks(self.keep) for weight in self.weights_of[id(old)]):
             config = _remaking.without_arrays(config)
         new = _remaking.clone_operation(old, config)

@@ -26,6 +26,7 @@ LEVELS = {
     "kprune.schedules": 0,
     "kprune._keras": 0,
     "kprune._autodiff": 0,
+    "kprune._names": 0,
     "kprune._opening": 0,
     "kprune._remaking": 0,
     "kprune._optimizers": 0,

@@ -212,6 +212,7 @@ WRONG = {
     ),
     "a plan that empties a layer": Wrong(changed_plan(keep=()), PlanError, "keeps \\[\\] of the 6"),
     "a plan beyond the layer": Wrong(changed_plan(keep=(0, 99)), PlanError, "keeps \\[0, 99\\]"),
+    "a plan before the first filter": Wrong(changed_plan(keep=(-5, 0, 1)), PlanError, "keeps \\[-5, 0, 1\\]"),
     "a plan out of order": Wrong(changed_plan(keep=(2, 1)), PlanError, "rising"),
     "a plan for more filters": Wrong(changed_plan(filters=99), PlanError, "99 filters"),
     "a plan that merges what is not there": Wrong(changed_plan(merge=((77, 0, 1.0),)), PlanError, "'middle'"),

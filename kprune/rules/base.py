@@ -187,6 +187,12 @@ def channel_axis(layer, rank: int) -> int:
     return 1 if data_format == "channels_first" else rank - 1
 
 
+def require_plain_kernel(layer):
+    """Raises Barrier for a layer that computes with something else than its kernel."""
+    if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
+        raise Barrier("quantized and LoRA layers hold their kernel in another form")
+
+
 def positions(shape: tuple, axis: int) -> float:
     """How many places a map has, batch and channels left out; NaN where a size is unknown."""
     sizes = [size for index, size in enumerate(shape) if index not in (0, axis % len(shape))]

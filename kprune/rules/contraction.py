@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from kprune.channels import Barrier, along, spread, varying_axes
-from kprune.rules.base import Call, Rule, Weight, bare, register_rule
+from kprune.rules.base import Call, Rule, Weight, bare, register_rule, require_plain_kernel
 from kprune.rules.convolution import Writer
 
 layers = keras.layers
@@ -153,8 +153,7 @@ class EinsumDenseRule(Writer):
         return along(call.ids_in[0], axis, call.input_shapes[0][axis]) if call.ids_in[0].shape[axis] > 1 else None
 
     def channels(self, call: Call, channels) -> list[np.ndarray]:
-        if getattr(call.operation, "quantization_mode", None) or getattr(call.operation, "lora_enabled", False):
-            raise Barrier("quantized and LoRA layers hold their kernel in another form")
+        require_plain_kernel(call.operation)
         inputs, kernel, _ = self.letters(call)
         if any(inputs[axis] not in kernel for axis in varying_axes(call.ids_in[0])):
             raise Barrier("its channels do not lie along an axis that the kernel is summed over")

@@ -15,6 +15,7 @@ from kprune.rules.base import (
     maps_zero_to_zero,
     positions,
     register_rule,
+    require_plain_kernel,
 )
 
 layers = keras.layers
@@ -76,6 +77,7 @@ class Convolution(Writer):
         return call.operation.groups > 1 and call.operation.groups == call.input_shapes[0][self.axis(call)]
 
     def channels(self, call: Call, channels) -> list[np.ndarray]:
+        require_plain_kernel(call.operation)
         conv, ids_in = call.operation, self.inputs(call)
         if self.depthwise(call):
             return self.emit(call, channels, np.repeat(ids_in, conv.filters // conv.groups))

@@ -3,8 +3,7 @@
 import keras
 import numpy as np
 
-from kprune.channels import Barrier
-from kprune.rules.base import Call, Weight, positions, register_rule
+from kprune.rules.base import Call, Weight, positions, register_rule, require_plain_kernel
 from kprune.rules.convolution import Writer
 
 
@@ -16,8 +15,7 @@ class DenseRule(Writer):
         return len(call.input_shapes[0]) - 1
 
     def channels(self, call: Call, channels) -> list[np.ndarray]:
-        if getattr(call.operation, "quantization_mode", None) or getattr(call.operation, "lora_enabled", False):
-            raise Barrier("quantized and LoRA layers hold their kernel in another form")
+        require_plain_kernel(call.operation)
         self.inputs(call)
         return self.emit(call, channels, channels.fresh(call.operation.units, call.owner))
 
