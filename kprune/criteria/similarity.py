@@ -173,13 +173,14 @@ class Similarity(Criterion):
         0.25..0.4.
       metric: "euclidean" (the paper), or "cosine".
       fold_bn: compares `gamma * W / sqrt(var + eps)` in the place of `W`.
-      guard: keeps a filter that the removed one is similar to; False is the paper's literal rule, which can remove
-        a whole cluster.
+      guard: keeps a filter that each one removed in the same round is similar to; False is the paper's literal rule,
+        which can remove a whole cluster at once.
       compensate: adds the outgoing weights of a removed filter to those of its nearest kept one, by the least-squares
         factor of the two (the network that the paper's Eq. 5 speaks of).
       coupling: "graph" judges each channel set by its counts summed over all layers that write it; "stage" is the
         paper's rule: all layers around a residual stream lose the smallest rate of its middle layers, first what is
-        most frequent; with `guard`, a filter that it would not let go stays, and the rate may then be lower.
+        most frequent; with `guard`, a filter that it would not let go stays, and the rate may then be lower. Stages
+        whose shortcuts only pad channels share one stream, so they are one stage.
 
     Where nothing is redundant, or a round removed less than a tenth of what was still to go, `ratio` is relaxed by 10 %
     (the paper says nothing of either); the plan's rounds tell. In dense blocks, where a channel is read by many layers,
