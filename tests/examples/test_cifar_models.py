@@ -108,11 +108,30 @@ def test_small_versions_are_pruned_by_both_modes(name):
     check_both_modes(SMALL[name](), 0.4)
 
 
-# The two whose structures are their own; VGG16 and ResNet-110 differ from the small versions in nothing but size.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["densenet40", "mobilenet_v2"])
+@pytest.mark.parametrize("name", cifar_models.NETWORKS)
 def test_the_networks_are_pruned_by_both_modes(networks, name):
-    check_both_modes(networks[name], 0.5)
+    check_both_modes(networks.get(name) or build_network(name), 0.5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_versions_are_pruned_while_they_train_and_in_rounds(name):
+    """Algorithm 1 in both of its modes: masks in `fit`, and smaller models with training in between."""
+    rng = np.random.default_rng(1)
+    data = rng.integers(0, 256, (16, 32, 32, 3)).astype("float32"), rng.integers(0, 10, 16)
+    model, pruning = randomize(SMALL[name]()), kprune.SimilarityPruning(0.4)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+
+    def fit(model):
+        return model.fit(*data, batch_size=8, verbose=0)
+
+    run = kprune.prune_iteratively(model, fit, 0.4, criterion="l1", rounds=2, verbose=False)
+    model.fit(*data, epochs=2, batch_size=8, verbose=0, callbacks=[pruning])
+    small = kprune.strip(model)
+    for plan, pruned in ((run.plan, run.model), (pruning.plan, small)):
+        assert plan.flops[1] == count_flops(pruned) and 0.4 <= 1 - count_flops(pruned) / count_flops(model) <= 0.42
+    masked, smaller = (m.predict(data[0], verbose=0) for m in (model, small))
+    assert np.abs(masked - smaller).max() <= 1e-4 * np.abs(masked).max()
 
 
 @pytest.mark.parametrize(
