@@ -74,6 +74,13 @@ def take(data, count: int, graph=None) -> tuple[np.ndarray, ...]:
         have += len(parts[-1][0])
         if have >= count:
             break
+    sizes = {tuple(x.shape[1:] for x in part) for part in parts}
+    if len(sizes) > 1:
+        raise OptionError(
+            f"data has images of several sizes: {sorted(sizes)[:3]}.",
+            "One size.",
+            "Resize or crop them, or pass batches of one size only.",
+        )
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
@@ -219,7 +226,7 @@ def _items(data, batch_size: int) -> Iterator:
     """Batches in the form that `fit` takes: x, (x, y) or (x, y, sample_weight)."""
     if isinstance(data, keras.utils.PyDataset):
         places = itertools.count() if is_endless(data) else range(data.num_batches)
-        yield from (data[index] for index in places)
+        yield from (_unlisted(data[index]) for index in places)
     elif _list_of_batches(data):
         yield from data
     elif _arrays(data):
@@ -227,14 +234,26 @@ def _items(data, batch_size: int) -> Iterator:
             part = slice(start, start + batch_size)
             yield keras.tree.map_structure(lambda x, part=part: None if x is None else x[part], data)
     elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):
-        from_torch = type(data).__module__.startswith("torch")  # whose loaders give (x, y) as a list
-        yield from (tuple(item) if from_torch and isinstance(item, list) else item for item in data)
+        from_torch = any(kind.__module__.startswith("torch.") for kind in type(data).__mro__)
+        yield from map(_unlisted, data) if from_torch else data
     else:
         raise OptionError(
             f"data is a {type(data).__name__}.",
             "Arrays, a dataset, or an iterable of batches.",
             "Pass images, (images, labels), or what you pass to fit.",
         )
+
+
+def _unlisted(item):
+    """A batch of something that may give (x, y) as a list, which `fit` takes as well."""
+    return tuple(item) if isinstance(item, list) else item
+
+
+def _of_rank(x: np.ndarray, shape: tuple) -> np.ndarray:
+    """An array for an input of this shape, with or without a last axis of one, as `fit` and `predict` take it."""
+    if x.ndim == len(shape) - 1 and shape[-1] == 1:
+        return x[..., None]
+    return x[..., 0] if x.ndim == len(shape) + 1 and x.shape[-1] == 1 else x
 
 
 def _batch(item, graph, labels: bool) -> Batch:
@@ -245,6 +264,9 @@ def _batch(item, graph, labels: bool) -> Batch:
     if function is not None and isinstance(y, dict) and labels:
         y = _in_order(y, _keras.output_names(function, y), "outputs")
     batch = Batch(*(tuple(_keras.to_numpy(a) for a in keras.tree.flatten(part) if a is not None) for part in (x, y)))
+    if function is not None and len(batch.inputs) == len(function.inputs):
+        adjusted = (_of_rank(x, symbol.shape) for x, symbol in zip(batch.inputs, function.inputs, strict=True))
+        batch = batch._replace(inputs=tuple(adjusted))
     for array in (*batch.inputs, *batch.targets):
         if not array.ndim or array.dtype.kind in "OSU":
             shown = f"an array of {array.dtype}" if array.ndim else repr(array.item())

@@ -22,6 +22,13 @@ class Parts(keras.utils.PyDataset):
         return X[part], Y[part]
 
 
+class Lists(Parts):
+    """Gives (x, y) as lists, which `fit` takes as well."""
+
+    def __getitem__(self, index):
+        return list(super().__getitem__(index))
+
+
 def tf_dataset():
     tf = pytest.importorskip("tensorflow")
     return tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
@@ -36,6 +43,7 @@ SOURCES = {
     "arrays": lambda: (X, Y),
     "arrays with weights": lambda: (X, Y, np.ones(10)),
     "list of batches": lambda: [(X[:4], Y[:4]), (X[4:], Y[4:])],
+    "lists of a PyDataset": Lists,
     "generator": lambda: (batch for batch in [(X[:4], Y[:4]), (X[4:], Y[4:])]),
     "tf.data": tf_dataset,
     "PyDataset": Parts,
@@ -88,6 +96,21 @@ def nested_model():
     inputs = keras.Input((4, 4, 3))
     x = keras.layers.Conv2D(5, 3, padding="same", name="first")(inputs)
     return keras.Model(inputs, keras.layers.ReLU(name="last")(inner(x) + 1.0))
+
+
+def test_an_axis_of_one_is_added_or_left_out_as_fit_does():
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(2, 3), keras.layers.Flatten()])
+    graph, images = trace(model), np.arange(160.0, dtype="float32").reshape(10, 4, 4)
+    for data in (images, images[..., None]):
+        np.testing.assert_array_equal(take(data, 10, graph)[0], images[..., None])
+    flat = keras.Sequential([keras.Input((4, 4)), keras.layers.Dense(2)])
+    np.testing.assert_array_equal(take(images[..., None], 10, trace(flat))[0], images)
+
+
+def test_images_of_several_sizes_cannot_be_put_together():
+    batches = [(np.zeros((4, 8, 8, 3)), np.zeros(4)), (np.zeros((4, 12, 12, 3)), np.zeros(4))]
+    with pytest.raises(kprune.OptionError, match=r"several sizes.*\(8, 8, 3\).*Expected: One size"):
+        take(batches, 8)
 
 
 def test_images_of_another_shape_are_refused():

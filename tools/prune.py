@@ -204,7 +204,7 @@ def keep_accuracy(kprune, model, criterion, limits, examples, accuracy, images):
     # find_target keeps the verdicts, but cannot know what they rest on: --directory is for these files and this drop.
     files = {f"sha256 of {name}": FLAGS[name].value and sha256(FLAGS[name].value) for name in ("data", "repair_data")}
     RunFolder(FLAGS.directory, "prune.json", files | {"max_accuracy_drop": FLAGS.max_accuracy_drop}).save({})
-    least = accuracy - FLAGS.max_accuracy_drop
+    least = accuracy - FLAGS.max_accuracy_drop - 1e-9  # rounding, of what is a count of images over their number
     found = kprune.find_target(
         model,
         lambda small: accuracy_of(small, examples) >= least,
