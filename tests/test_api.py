@@ -405,6 +405,23 @@ def test_stage_coupling_takes_the_same_rate_from_every_layer_of_a_stage():
     assert own[0] != own[1] and lost[0] <= np.floor(min(own) * 24 + 1e-9)
 
 
+def test_every_layer_of_a_stage_loses_its_share_rounded_down():
+    """`floor(rate * N)` of each layer, the stream included, by the literal rule; the middle layers differ in width."""
+    inputs = keras.Input((8, 8, 3))
+    x = conv(inputs, 20, "stem")
+    for block, filters in ((1, 24), (2, 37)):
+        middle = layers.ReLU()(conv(x, filters, f"middle{block}"))
+        x = layers.Add()([x, conv(middle, 20, f"end{block}")])
+    model = randomize(keras.Model(inputs, layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(x))))
+    graph, literal = trace(model), kprune.criteria.Similarity(alpha=0.2, ratio=0.3, coupling="stage", guard=False)
+    comparison = kprune.selection.Comparison(graph, literal)
+    going, _, _ = comparison.candidates(CostModel(graph).everything(), kprune.selection.bind(None, graph), 0.3)
+    rate = min(literal.redundant(w.value()).mean() for w in graph.writers if "middle" in w.path)
+    lost = {w.path: np.isin(w.axes[w.writes], going).sum() for w in graph.writers[:-1]}
+    widths = {"stem": 20, "middle1": 24, "end1": 20, "middle2": 37, "end2": 20}
+    assert 0 < rate < 1 and lost == {path: np.floor(rate * width + 1e-9) for path, width in widths.items()}
+
+
 def clusters(count, size, others, rng):
     """A kernel `[1, 1, 64, filters]` with clusters of nearly the same filters, and others that lie far apart."""
     centres = rng.normal(size=(count, 64))
