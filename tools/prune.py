@@ -66,7 +66,7 @@ flags.DEFINE_string(
     "repair_data",
     None,
     "A .npy or .npz file of a few hundred images (x in the .npz, where it holds more), from which the weights that "
-    "stay are repaired by least squares; labels are not needed.",
+    "stay are repaired by least squares. Labels (y) are for criteria that look at them, such as relevance.",
 )
 flags.DEFINE_string(
     "criterion",
@@ -153,11 +153,14 @@ def accuracy_of(model, examples) -> float | None:
 
 
 def load_images():
-    """The images of --repair_data, or None."""
+    """The images of --repair_data, with their labels in a tuple where it holds them, or None."""
     if FLAGS.repair_data is None:
         return None
     images = _cli.load_arrays(FLAGS.repair_data)
-    return _cli.load_arrays(FLAGS.repair_data, "x") if isinstance(images, dict) else images
+    if not isinstance(images, dict):
+        return images
+    x = _cli.load_arrays(FLAGS.repair_data, "x")
+    return (x, images["y"]) if "y" in images else x
 
 
 def make_criterion(kprune):
@@ -225,7 +228,8 @@ def meet_latency(kprune, model, criterion, limits, images):
     """The plan whose exported file meets --target_ms; the file is in the folder of --output."""
     export, suffix = kprune.export_tflite, "tflite"
     if FLAGS.export == "int8":
-        export = functools.partial(export, quantize="int8", representative_data=images)
+        x = images[0] if isinstance(images, tuple) else images
+        export = functools.partial(export, quantize="int8", representative_data=x)
     elif FLAGS.export == "onnx":
         export, suffix = kprune.export_onnx, "onnx"
     command = FLAGS.measure_command

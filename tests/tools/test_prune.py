@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from test_graph import build, residual
 
+import kprune
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -46,6 +48,23 @@ def test_it_writes_a_smaller_model_the_plan_and_a_report_and_replays_the_plan(fo
     again = prune(folder, "--model=model.keras", "--plan=out/plan.json", "--output=again")
     assert again.returncode == 0
     assert keras.models.load_model(folder / "again" / "model.keras").count_params() == small.count_params()
+
+
+def test_labels_beside_the_images_reach_a_criterion_that_wants_them(folder, data, run_script, monkeypatch):
+    monkeypatch.chdir(folder)
+    flags = [
+        "--model=model.keras",
+        "--target_flops=0.4",
+        "--repair_data=data.npz",
+        "--criterion=relevance",
+        "--output=out",
+    ]
+    with pytest.raises(SystemExit) as done:
+        run_script("prune", *flags)
+    assert not done.value.code
+    model = keras.models.load_model("model.keras")
+    plan = kprune.plan_pruning(model, 0.4, criterion="relevance", data=(data, np.load("data.npz")["y"]))
+    assert kprune.Plan.load("out/plan.json").layers == plan.layers
 
 
 def test_it_removes_what_the_accuracy_on_the_data_allows(folder, data):
