@@ -36,15 +36,15 @@ def clone_inputs(function: Functional, like: list | None = None):
     return keras.tree.map_structure(clone, function._inputs_struct)
 
 
-def make_model(like, inputs, outputs, same_class: bool):
-    """A functional model with the name of `like`; with its class, where that is asked for and can be kept."""
+def make_model(like, inputs, outputs, name: str, same_class: bool):
+    """A functional model; with the class of `like`, where that is asked for and can be kept."""
     keeps = same_class and isinstance(like, Functional) and functional_like_constructor(type(like))
-    return (type(like) if keeps else keras.Model)(inputs, outputs, name=like.name)
+    return (type(like) if keeps else keras.Model)(inputs, outputs, name=name)
 
 
-def make_sequential(like, inputs, layers: list):
-    """A Sequential model with the name of `like`, made of an input and layers."""
-    return keras.Sequential([inputs, *layers], name=like.name)
+def make_sequential(inputs, layers: list, name: str):
+    """A Sequential model, made of an input and layers."""
+    return keras.Sequential([inputs, *layers], name=name)
 
 
 def config_of(operation: Operation) -> dict:

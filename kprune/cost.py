@@ -248,12 +248,14 @@ def known(shapes) -> bool:
 
 def uncounted(graph: Graph) -> list[str]:
     """The layers with kernels that are not known as such, so that their cost is not. An embedding looks up only."""
-    known = {weight.path for weight in graph.weights}
+    counted = {weight.path for weight in graph.weights}
 
     def is_opaque(call):
         kernels = any(len(weight.shape) > 1 for weight in getattr(call.operation, "weights", ()))
         stopped = isinstance(find_rule(call.operation), NoRule) or call.path in graph.barriers
-        return kernels and stopped and call.path not in known and not isinstance(call.operation, keras.layers.Embedding)
+        return (
+            kernels and stopped and call.path not in counted and not isinstance(call.operation, keras.layers.Embedding)
+        )
 
     return list(dict.fromkeys(call.path for call in graph.calls if is_opaque(call)))
 

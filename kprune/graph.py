@@ -65,7 +65,7 @@ class Graph:
       barriers: per operation that stops channels, the reason.
       ends: the places (see `Call.outputs`) of the model's outputs.
       inside: the graphs of the model, of nested models, and of layers made of others, by the id of the operation.
-      renamed: names in `calls` that are not those of the operations, by the id of the operation (see `Names`).
+      renamed: names of operations inside layers made of others, by the id of the operation (see `Names`).
     """
 
     model: object = field(repr=False)

@@ -166,8 +166,8 @@ class Repair:
         """What the streams that the output is added to lack by now, in the units of the kernel's output; nothing where
         one of the two is stretched over the other.
         """
-        known = [self.streams[place] for place in landing.others if place in self.streams]
-        known = [(whole, now) for whole, now in known if whole.shape == shape and now.ndim > 1]
+        pairs = (self.streams[place] for place in landing.others if place in self.streams)
+        known = [(whole, now) for whole, now in pairs if whole.shape == shape]
         if not known or not is_linear(layer):
             return 0.0
         scale = np.ones(len(reader.kept)) if landing.norm is None else scale_of(landing.norm.operation)

@@ -74,12 +74,14 @@ class Rebuilder:
         function = self.graph.inside[id(like)]
         inputs = _remaking.clone_inputs(function, tensors)
         if _keras.is_sequential(like):
-            new = self.sequential(like, inputs)
-        else:
-            outputs = _keras.run(function, _keras.flatten(inputs), self.apply)
-            new = _remaking.make_model(like, inputs, outputs, same_class=function is like)  # else its own call is in it
-        new.name = self.graph.renamed.get(id(like), like.name)
-        return new
+            return self.sequential(like, inputs)
+        outputs = _keras.run(function, _keras.flatten(inputs), self.apply)
+        same_class = function is like  # else its own call is in it
+        return _remaking.make_model(like, inputs, outputs, self.name_of(like), same_class)
+
+    def name_of(self, old) -> str:
+        """What an operation is called from now on: as in the graph's calls."""
+        return self.graph.renamed.get(id(old), old.name)
 
     def apply(self, node, args: tuple, kwargs: dict):
         """One node of the new graph."""
@@ -120,7 +122,7 @@ class Rebuilder:
         for layer in like.layers:
             made.append(self.operation(layer, _keras.flatten(x)))
             x = made[-1](x)
-        return _remaking.make_sequential(like, inputs, made)
+        return _remaking.make_sequential(inputs, made, self.name_of(like))
 
     def distributed(self, old, tensors: list):
         """A `TimeDistributed` around the new layer or model."""
@@ -135,8 +137,8 @@ class Rebuilder:
         config = _remaking.config_of(old)
         if call is not None:
             config = unless_stopped(find_rule(old).config, config, call, self.kept)
-        if id(old) in self.graph.renamed and "name" in config:
-            config = {**config, "name": self.graph.renamed[id(old)]}
+        if "name" in config:
+            config = {**config, "name": self.name_of(old)}
         if not self.masked and any(weight.masks(self.keep) for weight in self.weights_of[id(old)]):
             config = _remaking.without_arrays(config)
         new = _remaking.clone_operation(old, config)

@@ -23,12 +23,18 @@ def build_network(format="channels_last", seed=0):
     x = layers.Add(name="sum")([stem, layers.BatchNormalization(axis=axis, name="norm_back")(x)])
     pooled = layers.GlobalAveragePooling2D(data_format=format, name="pooled")(layers.ReLU()(x))
     model, rng = keras.Model(inputs, layers.Dense(4, name="dense")(pooled)), np.random.default_rng(seed)
-    for weight in model.weights:
+    for weight in model.weights:  # by `randomize` the order of errors and that of errors per FLOP are too much alike
         if len(weight.shape) > 1:
             weight.assign(rng.normal(size=weight.shape))
         else:
             weight.assign(rng.uniform(0.3, 2.0, size=weight.shape))
     return model
+
+
+def tensors_of(model, images, names):
+    """Outputs of layers, float64."""
+    outputs = keras.Model(model.inputs, [model.get_layer(name).output for name in names]).predict(images, verbose=0)
+    return [x.astype(float) for x in outputs]
 
 
 def patches(x):
@@ -42,8 +48,7 @@ def patches(x):
 def readers_of(model, images):
     """Per reader: covariance with the ridge, weights, the channel that each feature and each filter is, and units."""
     names = ["stream", "norm", "inside", "sum", "pooled", "dense"]
-    outputs = keras.Model(model.inputs, [model.get_layer(name).output for name in names]).predict(images, verbose=0)
-    seen = dict(zip(names, (x.astype(float) for x in outputs), strict=True))
+    seen = dict(zip(names, tensors_of(model, images, names), strict=True))
     found = []
     for name, rows, reads, writes, lands in (
         ("middle", patches(seen["stream"]), [("stem", c) for _ in range(9) for c in range(6)], "middle", "norm"),
