@@ -228,9 +228,11 @@ class Tracer:
             self.channels.freeze(ids, reason)
         frozen = tuple(self.channels.frozen(len(shape), reason) for shape in call.input_shapes)
         try:
-            return self.apply(rule, replace(call, ids_in=frozen))
+            return self.apply(rule, replace(call, ids_in=frozen, stopped=True))
         except Barrier:
-            return replace(call, ids_out=tuple(self.channels.frozen(len(s), reason) for s in call.output_shapes))
+            return replace(
+                call, stopped=True, ids_out=tuple(self.channels.frozen(len(s), reason) for s in call.output_shapes)
+            )
 
     def slice(self, call: Call, weight: Weight):
         """Records a sliced variable; in a layer called again, ties its axes to those of the first call."""

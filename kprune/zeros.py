@@ -3,8 +3,8 @@
 import numpy as np
 
 from kprune.channels import Barrier
-from kprune.graph import Graph, SlicedWeight, calls_by_operation
-from kprune.rules import find_rule
+from kprune.graph import Graph
+from kprune.rules import Call, find_rule
 
 
 def channel_constants(graph: Graph) -> dict[int, np.ndarray]:
@@ -16,68 +16,55 @@ def channel_constants(graph: Graph) -> dict[int, np.ndarray]:
             for place, shape in zip(call.inputs, call.input_shapes, strict=True)
         ]
         try:
-            found = find_rule(call.operation).constants(call, known)
+            found = unknown(call) if call.stopped else find_rule(call.operation).constants(call, known)
         except Barrier:
-            found = [np.full((1,) * len(shape), np.nan) for shape in call.output_shapes]
+            found = unknown(call)
         values.update(zip(call.outputs, found, strict=True))
     return values
 
 
-def unheard(weight: SlicedWeight, live: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Which positions along a reader's input axis have only zero weights to the output channels that are live."""
-    if weight.writes is not None and weight.axes[weight.writes] is not None:
-        value = np.compress(live[weight.axes[weight.writes]], value, axis=weight.writes)
-    return ~np.any(value != 0, axis=tuple(axis for axis in range(value.ndim) if axis != weight.reads))
+def unknown(call: Call) -> list[np.ndarray]:
+    """The constants of a call of which nothing is known."""
+    return [np.full((1,) * len(shape), np.nan) for shape in call.output_shapes]
 
 
-def silent_inputs(graph: Graph, constants: dict[int, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
-    """Per reader, which positions along its input axis are always zero, in every call."""
-    silent: dict[tuple[str, str], np.ndarray] = {}
-    calls = calls_by_operation(graph)
-    for weight in graph.readers:
-        size, zeros = len(weight.axes[weight.reads]), []
-        for call in calls[id(weight.layer)]:
-            value = constants.get(call.inputs[0])
-            sure = value is not None and value.size == size and len(set(call.inputs)) == 1  # else: which one is read?
-            zeros.append((value == 0).reshape(-1) if sure else np.zeros(size, dtype=bool))
-        silent[weight.path, weight.name] = np.all(zeros, axis=0)
-    return silent
+def live_positions(graph: Graph, constants: dict[int, np.ndarray]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """For each tensor (by its place) its ids, and which of their positions an output of the model depends on.
 
-
-def summed_sets(graph: Graph, constants: dict[int, np.ndarray]) -> np.ndarray:
-    """Which channel sets an operation without weights sums over, where they are not zero whatever the input."""
-    found = np.zeros(len(graph.sets), dtype=bool)
-    for call in graph.calls:
-        if find_rule(call.operation).sums:
-            for ids, place in zip(call.ids_in, call.inputs, strict=True):
-                value = constants.get(place, np.nan)
-                zero = value == 0 if np.shape(value) == ids.shape else np.all(value == 0)
-                found[graph.sets.set_of[ids[np.broadcast_to(~zero, ids.shape)]]] = True
-    return found
+    One pass from the outputs back: liveness, as compilers know it. Each rule says what its operation listens to; a
+    barrier listens to everything.
+    """
+    ids = {place: x for call in graph.calls for place, x in zip(call.inputs, call.ids_in, strict=True)}
+    ids.update((place, x) for call in graph.calls for place, x in zip(call.outputs, call.ids_out, strict=True))
+    live = {place: np.zeros(x.shape, dtype=bool) for place, x in ids.items()}
+    live.update((place, np.ones(ids[place].shape, dtype=bool)) for place in graph.ends)
+    for call in reversed(graph.calls):
+        on = [live[place] for place in call.outputs]
+        if call.stopped:
+            found = [np.full(x.shape, any(array.any() for array in on)) for x in call.ids_in]
+        else:
+            known = [
+                constants.get(p, np.full((1,) * x.ndim, np.nan)) for p, x in zip(call.inputs, call.ids_in, strict=True)
+            ]
+            found = find_rule(call.operation).live_inputs(call, on, known)
+        for place, array in zip(call.inputs, found, strict=True):
+            live[place] = live[place] | array
+    return {place: (x, live[place]) for place, x in ids.items()}
 
 
 def dead_sets(graph: Graph) -> np.ndarray:
-    """The channel sets whose removal changes nothing, exactly.
+    """The channel sets whose removal changes nothing, exactly: no output depends on any of their channels.
 
-    A set is dead when wherever it is read it is zero whatever the input, or meets only zero weights to live channels. A
-    channel that holds another constant is alive.
+    A channel that is zero whatever the input is not heard by what multiplies it with weights or sums over channels;
+    one that holds another constant is.
 
     Returns:
       bool, one per channel set; never all sets of a tensor.
     """
-    constants = channel_constants(graph)
-    silent, summed = silent_inputs(graph, constants), summed_sets(graph, constants)
-    values = {(w.path, w.name): w.value() for w in graph.readers}
-    dead = np.zeros(len(graph.sets), dtype=bool)
-    while True:
-        alive = ~graph.prunable | summed
-        for weight in graph.readers:
-            key = (weight.path, weight.name)
-            heard = ~(unheard(weight, ~dead, values[key]) | silent.get(key, np.False_))
-            alive[weight.axes[weight.reads][heard]] = True
-        if np.array_equal(dead, ~alive):
-            return leave_one(graph, dead)
-        dead = ~alive
+    alive = ~graph.prunable
+    for ids, live in live_positions(graph, channel_constants(graph)).values():
+        alive[graph.sets.set_of[ids[live]]] = True
+    return leave_one(graph, ~alive)
 
 
 def leave_one(graph: Graph, dead: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from kprune import _keras
 from kprune.channels import Barrier, along, spread
-from kprune.rules.base import Call, Rule, Weight, register_rule
+from kprune.rules.base import Call, Rule, Weight, fold, register_rule
 
 layers = keras.layers
 
@@ -47,6 +47,13 @@ class Attention(Rule):
 
     def rests(self, call: Call) -> bool:
         return call.resting[1]
+
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        """A channel of the value matters where it comes out, those of query and key wherever anything does."""
+        _, value, key = parts(call)
+        found = super().live_inputs(call, live, values)
+        found[value] = fold(live[0], call.ids_in[value].shape) | (found[value] if key == value else False)
+        return found
 
 
 @register_rule(layers.Attention)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from kprune.channels import Barrier, along, spread, varying_axes
-from kprune.rules.base import Call, Rule, Weight, bare, register_rule, require_plain_kernel
+from kprune.rules.base import Call, Rule, Weight, always_zero, bare, register_rule, require_plain_kernel
 from kprune.rules.convolution import Writer
 
 layers = keras.layers
@@ -76,6 +76,11 @@ def contract(call: Call, channels, operands: list[str], result: str) -> list[np.
     return [spread(found[kept[0]], len(result), result.index(kept[0]))]
 
 
+def profile(array: np.ndarray, axis: int, over=np.any) -> np.ndarray:
+    """A boolean array along one axis: `over` all that lies beside it."""
+    return over(array, axis=tuple(other for other in range(array.ndim) if other != axis))
+
+
 class Product(Rule):
     """A product of tensors that its subscripts describe."""
 
@@ -89,6 +94,24 @@ class Product(Rule):
 
     def rests(self, call: Call) -> bool:
         return all(call.resting)
+
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        """A channel along an axis of the result matters where it does there; one that is summed over, as long as
+        anything of the result does and no operand has a zero for it.
+        """
+        operands, result = self.subscripts(call)
+        matters = {letter: profile(live[0], axis) for axis, letter in enumerate(result)}
+        for value, ids, letters in zip(values, call.ids_in, operands, strict=True):
+            for axis in varying_axes(ids):
+                before = matters.get(letters[axis], live[0].any())
+                matters[letters[axis]] = before & ~profile(always_zero(value, ids), axis, np.all)
+        return [
+            np.broadcast_to(
+                spread(matters[letters[axes[0]]], ids.ndim, axes[0]) if (axes := varying_axes(ids)) else live[0].any(),
+                ids.shape,
+            )
+            for ids, letters in zip(call.ids_in, operands, strict=True)
+        ]
 
 
 @register_rule(*bare("Einsum"))
@@ -193,3 +216,6 @@ class EinsumDenseRule(Writer):
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return Rule.constants(self, call, values)
+
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        return Rule.live_inputs(self, call, live, values)

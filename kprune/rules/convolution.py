@@ -11,6 +11,7 @@ from kprune.rules.base import (
     Weight,
     apply_elementwise,
     channel_axis,
+    fold,
     is_elementwise,
     maps_zero_to_zero,
     positions,
@@ -54,16 +55,27 @@ class Writer(Rule):
         axis = self.axis(call)
         silent = along(values[0] == 0, axis, call.input_shapes[0][axis])
         variables = {name: _keras.to_numpy(v) for name, v in _keras.variables_by_name(call.operation).items()}
-        varies = self.listens(call, variables, silent)
+        varies = self.connections(call, variables)[~silent].any(axis=0)
         value = variables.get("bias", np.zeros(len(varies))).astype(float)
         activation = getattr(call.operation, "activation", None)
         if activation is not None:
             value = apply_elementwise(activation, value) if is_elementwise(activation) else np.full_like(value, np.nan)
         return [spread(np.where(varies, np.nan, value), len(call.output_shapes[0]), axis)]
 
-    def listens(self, call: Call, variables: dict, silent: np.ndarray) -> np.ndarray:
-        """Which output channels depend on an input channel that is not silent (always zero)."""
-        return np.ones(call.output_shapes[0][self.axis(call)], dtype=bool)
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        """The input channels from which a weight that is not zero leads to an output that matters."""
+        variables = {name: _keras.read(v) for name, v in _keras.variables_by_name(call.operation).items()}
+        axis, size = self.axis(call), call.input_shapes[0][self.axis(call)]
+        used = self.connections(call, variables)[:, along(live[0], axis, call.output_shapes[0][axis])].any(axis=1)
+        used = spread(used, len(call.input_shapes[0]), axis) & ~fold(
+            values[0] == 0, (*(size if n == axis else 1 for n in range(values[0].ndim)),), np.all
+        )
+        return [fold(used, call.ids_in[0].shape)]
+
+    def connections(self, call: Call, variables: dict) -> np.ndarray:
+        """Which output channels depend on which input channels, by the weights that are not zero: bool `[in, out]`."""
+        axis = self.axis(call)
+        return np.ones((call.input_shapes[0][axis], call.output_shapes[0][axis]), dtype=bool)
 
 
 @register_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
@@ -101,11 +113,14 @@ class Convolution(Writer):
         config = {**call.operation.get_config(), "filters": kept.count(self.outputs(call))}
         return {**config, "groups": kept.count(self.inputs(call))} if self.depthwise(call) else config
 
-    def listens(self, call: Call, variables: dict, silent: np.ndarray) -> np.ndarray:
+    def connections(self, call: Call, variables: dict) -> np.ndarray:
         kernel, groups = variables["kernel"], call.operation.groups
-        used = np.any(kernel != 0, axis=tuple(range(kernel.ndim - 2))).reshape(kernel.shape[-2], groups, -1)
-        heard = used & ~silent.reshape(groups, -1).T[:, :, None]
-        return heard.any(axis=0).reshape(-1)
+        used = np.any(kernel != 0, axis=tuple(range(kernel.ndim - 2)))
+        if groups == 1:
+            return used
+        used = used.reshape(kernel.shape[-2], groups, 1, -1)
+        blocks = np.where(np.eye(groups, dtype=bool)[:, None, :, None], np.moveaxis(used, 1, 0), False)
+        return blocks.reshape(groups * kernel.shape[-2], -1)
 
 
 @register_rule(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -125,10 +140,9 @@ class TransposedConvolution(Writer):
     def config(self, call: Call, kept) -> dict:
         return {**call.operation.get_config(), "filters": kept.count(self.outputs(call))}
 
-    def listens(self, call: Call, variables: dict, silent: np.ndarray) -> np.ndarray:
+    def connections(self, call: Call, variables: dict) -> np.ndarray:
         kernel = variables["kernel"]
-        used = np.any(kernel != 0, axis=tuple(range(kernel.ndim - 2)))
-        return used[:, ~silent].any(axis=1)
+        return np.any(kernel != 0, axis=tuple(range(kernel.ndim - 2))).T
 
 
 @register_rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
@@ -142,10 +156,9 @@ class DepthwiseConvolution(Writer):
         axes = ((None,) * len(call.operation.kernel_size)) + (self.inputs(call), None)
         return [Weight("kernel", axes, positions(call.output_shapes[0], self.axis(call))), *self.bias(call)]
 
-    def listens(self, call: Call, variables: dict, silent: np.ndarray) -> np.ndarray:
+    def connections(self, call: Call, variables: dict) -> np.ndarray:
         kernel = variables["kernel"]
-        used = np.any(kernel != 0, axis=tuple(range(kernel.ndim - 2)))
-        return (used & ~silent[:, None]).reshape(-1)
+        return each_to_its_own(np.any(kernel != 0, axis=tuple(range(kernel.ndim - 2))))
 
 
 @register_rule(layers.SeparableConv1D, layers.SeparableConv2D)
@@ -173,8 +186,15 @@ class SeparableConvolution(Writer):
     def config(self, call: Call, kept) -> dict:
         return {**call.operation.get_config(), "filters": kept.count(self.outputs(call))}
 
-    def listens(self, call: Call, variables: dict, silent: np.ndarray) -> np.ndarray:
+    def connections(self, call: Call, variables: dict) -> np.ndarray:
         depthwise, pointwise = variables["depthwise_kernel"], variables["pointwise_kernel"]
         spatial = tuple(range(depthwise.ndim - 2))
-        middle = (np.any(depthwise != 0, axis=spatial) & ~silent[:, None]).reshape(-1)
-        return np.any(pointwise != 0, axis=spatial)[middle].any(axis=0)
+        used = np.any(depthwise != 0, axis=spatial)
+        ends = np.any(pointwise != 0, axis=spatial).reshape(*used.shape, -1)
+        return (used[:, :, None] & ends).any(axis=1)
+
+
+def each_to_its_own(used: np.ndarray) -> np.ndarray:
+    """bool `[in, in * multiplier]` from `[in, multiplier]`: each input channel leads to outputs of its own."""
+    count, multiplier = used.shape
+    return (np.eye(count, dtype=bool)[:, :, None] & used).reshape(count, count * multiplier)

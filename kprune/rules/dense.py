@@ -27,5 +27,5 @@ class DenseRule(Writer):
     def config(self, call: Call, kept) -> dict:
         return {**call.operation.get_config(), "units": kept.count(self.outputs(call))}
 
-    def listens(self, call: Call, variables: dict, silent: np.ndarray) -> np.ndarray:
-        return (variables["kernel"] != 0)[~silent].any(axis=0)
+    def connections(self, call: Call, variables: dict) -> np.ndarray:
+        return variables["kernel"] != 0

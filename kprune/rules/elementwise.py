@@ -118,6 +118,9 @@ class GluRule(Rule):
     def rests(self, call: Call) -> bool:
         return call.resting[0]
 
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        return [np.concatenate([live[0], live[0]], axis=call.operation.axis)]
+
 
 @register_rule(layers.PReLU)
 class PReLURule(Rule):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kprune.channels import Barrier, varying_axes
-from kprune.rules.base import Call, Rule, bare, register_rule
+from kprune.rules.base import Call, Rule, bare, fold, register_rule
 from kprune.rules.shape import Rearrange
 
 
@@ -140,6 +140,10 @@ class Stack(Rule):
         for ids in call.ids_in[1:]:
             channels.tie(call.ids_in[0], ids)
         return [np.expand_dims(max(call.ids_in, key=np.size), axis)]
+
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        on = np.squeeze(live[0], call.operation.axis % live[0].ndim)
+        return [fold(on, ids.shape) for ids in call.ids_in]
 
 
 @register_rule(*bare("Take"))

@@ -7,7 +7,7 @@ import numpy as np
 
 from kprune import _keras
 from kprune.channels import Barrier, varying_axes
-from kprune.rules.base import Call, Rule, bare, register_rule
+from kprune.rules.base import Call, Rule, bare, fold, register_rule
 
 layers = keras.layers
 
@@ -71,6 +71,11 @@ class Merge(Rule):
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [reduce(self.combine, self.operands(call, values))]
+
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        """Position by position; what is broadcast matters wherever it is."""
+        rank = live[0].ndim
+        return [fold(live[0], align(ids, rank).shape).reshape(ids.shape) for ids in call.ids_in]
 
 
 def align(array: np.ndarray, rank: int) -> np.ndarray:
@@ -201,3 +206,9 @@ class Concatenate(Rule):
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [self.join(call, values)]
+
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        axis, on = self.axis(call), live[0]
+        sizes = [shape[axis] for shape in call.input_shapes]
+        parts = [on] * len(sizes) if on.shape[axis] == 1 else np.split(on, np.cumsum(sizes)[:-1], axis=axis)
+        return [fold(part, ids.shape) for part, ids in zip(parts, call.ids_in, strict=True)]

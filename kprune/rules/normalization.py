@@ -108,6 +108,10 @@ class UnitNormalizationRule(Rule):
     def rests(self, call: Call) -> bool:
         return call.resting[0]
 
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        over_channels = any(call.ids_in[0].shape[axis] > 1 for axis in np.atleast_1d(call.operation.axis))
+        return super().live_inputs(call, live, values) if over_channels else live
+
 
 @register_rule(layers.GroupNormalization)
 class GroupNormalizationRule(Rule):
@@ -135,6 +139,13 @@ class GroupNormalizationRule(Rule):
         if varying_axes(call.ids_in[0]):
             config["groups"] = kept.count(self.ids(call).reshape(call.operation.groups, -1)[:, 0])
         return config
+
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        """All of a group, where one of it matters."""
+        if not varying_axes(call.ids_in[0]):
+            return live
+        groups = live[0].reshape(call.operation.groups, -1)
+        return [np.broadcast_to(groups.any(axis=1, keepdims=True), groups.shape).reshape(live[0].shape)]
 
 
 @register_rule(*_keras.application_layer("convnext", "LayerScale"))

@@ -41,6 +41,14 @@ class Rearrange(Rule):
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [self.move(call, values[0])]
 
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        """The channels that come to lie where something matters."""
+        ids = call.ids_in[0]
+        moved = self.move(call, ids) if varying_axes(ids) else ids.reshape((1,) * live[0].ndim)
+        shape = np.broadcast_shapes(moved.shape, live[0].shape)
+        alive = np.broadcast_to(moved, shape)[np.broadcast_to(live[0], shape)]
+        return [np.isin(ids, alive), *(np.zeros(other.shape, dtype=bool) for other in call.ids_in[1:])]
+
     def new_sizes(self, call: Call, kept) -> list:
         """The sizes of the output after removal, batch axis included."""
         ids, shape = call.ids_out[0], call.output_shapes[0]
@@ -258,6 +266,9 @@ class DepthToSpace(Rule):
         ids = rearranged(call, 1).T
         channels.tie(ids, ids[:1])
         return [spread(ids[0], rank, channel_axis(call.operation, rank))]
+
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        return [np.isin(call.ids_in[0], rearranged(call, 1).T[:, live[0].reshape(-1)])]
 
 
 @register_rule(*bare("SpaceToDepth"))
