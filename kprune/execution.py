@@ -21,13 +21,22 @@ class Step(NamedTuple):
     kwargs: dict
 
     @property
-    def input(self):
-        """What a layer with one input is called with."""
-        return _keras.first_input(self.args, self.kwargs)
+    def inputs(self) -> list:
+        """The tensors that it is called with, as many and in the order of `call.inputs`."""
+        return tensors_given(self.call, self.args, self.kwargs)
 
     def run(self):
         """What the call gives."""
         return self.operation(*self.args, **self.kwargs)
+
+
+def tensors_given(call: Call, args: tuple, kwargs: dict) -> list:
+    """What stands where the tensors of a traced call stood, in the order of `call.inputs`."""
+    recorded = keras.tree.flatten((call.arguments.args, call.arguments.kwargs))
+    given = keras.tree.flatten((args, {name: kwargs.get(name) for name in call.arguments.kwargs}))
+    if len(given) == len(recorded):
+        return [x for x, symbol in zip(given, recorded, strict=True) if isinstance(symbol, keras.KerasTensor)]
+    return [x for x in given if keras.ops.is_tensor(x)]  # around a layer at each moment arguments are made anew
 
 
 def walk(graph: Graph, inputs: Sequence) -> Generator:
@@ -82,6 +91,11 @@ def in_inference(operation, args: tuple, kwargs: dict) -> dict:
     names = list(inspect.signature(operation.call).parameters) if _keras.is_layer(operation) else []
     asked = "training" in names and names.index("training") >= len(args)
     return {**kwargs, "training": False} if asked else kwargs
+
+
+def run(graph: Graph, inputs: Sequence) -> list:
+    """The outputs of a traced model on one batch, in inference mode, in flat order."""
+    return _keras.flatten(execute(graph, inputs, lambda call, operation, args, kwargs: operation(*args, **kwargs)))
 
 
 def execute(graph: Graph, inputs: Sequence, apply: Callable):

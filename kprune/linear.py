@@ -1,13 +1,12 @@
 """Conv and dense layers as matrix products: each row is what one output place sees, each column a filter."""
 
+import math
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
 from kprune import _keras
-
-layers = keras.layers
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,39 @@ def choose_places(rng: np.random.Generator, examples: int, shape: tuple[int, ...
     return Places(np.argpartition(rng.random((examples, total), dtype=np.float32), each - 1, axis=1)[:, :each], shape)
 
 
+@dataclass(frozen=True)
 class LinearMap:
-    """How the kernel of one family of layers acts, as `Y = X W` for each group, biases and activations left out.
+    """How one kernel of a layer acts, as `Y = X W` for each group, biases and activations left out.
 
     Attributes:
       weight: the name of the variable that `W` is made of.
+      bias: the name of the variable that is added to `Y`, where the layer has it.
+      row: which part of that variable is added, as an index; all of it where it is empty.
+      source: which of the tensors that the layer is called with is `X`.
+      inside: whether `Y` stays inside, so that the layer's output does not show it.
     """
 
-    weight = "kernel"
+    weight: str = "kernel"
+    bias: str = "bias"
+    row: tuple[int, ...] = ()
+    source: int = 0
+    inside: bool = False
+
+    def shown(self, layer) -> bool:
+        """Whether the layer's output is `Y` plus the bias."""
+        return not self.inside and getattr(layer, "activation", None) in (None, keras.activations.linear)
+
+    def offset(self, layer, width: int) -> np.ndarray:
+        """What is added to `Y`: float32, a number per filter."""
+        bias = _keras.variables_by_name(layer).get(self.bias)
+        return np.zeros(width, np.float32) if bias is None else np.ravel(_keras.to_numpy(bias)[self.row])
+
+    def shift(self, layer, by: np.ndarray):
+        """Adds a number per filter to the bias."""
+        bias = _keras.variables_by_name(layer)[self.bias]
+        value = np.array(_keras.to_numpy(bias), dtype=np.float32)
+        value[self.row] += by.reshape(value[self.row].shape)
+        bias.assign(value)
 
     def matrix(self, layer, kernel: np.ndarray) -> np.ndarray:
         """A kernel, or an array of its shape, as `[groups, features, filters of a group]`."""
@@ -59,14 +83,23 @@ class LinearMap:
         """What the kernel is multiplied with at some output places: `[groups, rows, features]`."""
         raise NotImplementedError
 
-    def outputs(self, layer, y: np.ndarray, places: Places) -> np.ndarray:
+    def outputs_at(self, layer, y: np.ndarray, places: Places) -> np.ndarray:
         """A tensor of the output's shape at the same places: `[rows, channels]`."""
         flat = channels_last(layer, y).reshape(len(y), -1, channels_last(layer, y).shape[-1])
         return np.take_along_axis(flat, places.index[:, :, None], axis=1).reshape(places.index.size, -1)
 
 
 class DenseMap(LinearMap):
-    """One row per vector."""
+    """One row per vector along the last axis; whatever axes the kernel has behind its first make filters."""
+
+    def matrix(self, layer, kernel: np.ndarray) -> np.ndarray:
+        return kernel.reshape(1, len(kernel), -1)
+
+    def kernel(self, layer, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return matrix.reshape(shape)
+
+    def map_shape(self, layer, x: np.ndarray, y: np.ndarray) -> tuple[int, ...]:
+        return x.shape[1:-1]
 
     def rows(self, layer, x: np.ndarray, places: Places) -> np.ndarray:
         flat = x.reshape(len(x), -1, x.shape[-1])
@@ -115,10 +148,11 @@ class TransposedMap(ConvolutionMap):
         return found
 
 
+@dataclass(frozen=True)
 class SeparableMap(ConvolutionMap):
     """The pointwise kernel of a separable conv; its rows are what the depthwise kernel makes."""
 
-    weight = "pointwise_kernel"
+    weight: str = "pointwise_kernel"
 
     def rows(self, layer, x: np.ndarray, places: Places) -> np.ndarray:
         x = channels_last(layer, x)
@@ -128,23 +162,52 @@ class SeparableMap(ConvolutionMap):
         return middle.reshape(1, len(patches), -1)
 
 
-MAPS = {
-    layers.Dense: DenseMap(),
-    layers.Conv1D: ConvolutionMap(),
-    layers.Conv2D: ConvolutionMap(),
-    layers.Conv3D: ConvolutionMap(),
-    layers.Conv1DTranspose: TransposedMap(),
-    layers.Conv2DTranspose: TransposedMap(),
-    layers.Conv3DTranspose: TransposedMap(),
-    layers.SeparableConv1D: SeparableMap(),
-    layers.SeparableConv2D: SeparableMap(),
-}
+@dataclass(frozen=True)
+class EinsumMap(LinearMap):
+    """One row per place of an `EinsumDense`, whose kernel is summed over some axes and makes another.
 
+    Attributes:
+      inputs, letters, outputs: one letter per axis of the input, the kernel and the output.
+    """
 
-def linear_map(layer) -> LinearMap | None:
-    """How a layer's kernel acts, or None where it is not known, or there is a place for an explicit output padding."""
-    known = MAPS.get(type(layer))
-    return None if getattr(layer, "output_padding", None) is not None else known
+    inputs: str = ""
+    letters: str = ""
+    outputs: str = ""
+
+    @property
+    def read(self) -> str:
+        return "".join(x for x in self.letters if x in self.inputs)
+
+    @property
+    def made(self) -> str:
+        return "".join(x for x in self.letters if x not in self.inputs)
+
+    @property
+    def places(self) -> str:
+        return "".join(x for x in self.outputs if x in self.inputs)
+
+    def matrix(self, layer, kernel: np.ndarray) -> np.ndarray:
+        turned = np.einsum(f"{self.letters}->{self.read}{self.made}", kernel)
+        return turned.reshape(1, -1, math.prod(turned.shape[len(self.read) :]))
+
+    def kernel(self, layer, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        sizes = dict(zip(self.letters, shape, strict=True))
+        turned = matrix.reshape([sizes[letter] for letter in self.read + self.made])
+        return np.einsum(f"{self.read}{self.made}->{self.letters}", turned)
+
+    def map_shape(self, layer, x: np.ndarray, y: np.ndarray) -> tuple[int, ...]:
+        return tuple(x.shape[self.inputs.index(letter)] for letter in self.places[1:])
+
+    def rows(self, layer, x: np.ndarray, places: Places) -> np.ndarray:
+        turned = np.einsum(f"{self.inputs}->{self.places}{self.read}", x)
+        return self.at(turned.reshape(len(x), math.prod(places.shape), -1), places)[None]
+
+    def outputs_at(self, layer, y: np.ndarray, places: Places) -> np.ndarray:
+        turned = np.einsum(f"{self.outputs}->{self.places}{self.made}", y)
+        return self.at(turned.reshape(len(y), math.prod(places.shape), -1), places)
+
+    def at(self, flat: np.ndarray, places: Places) -> np.ndarray:
+        return np.take_along_axis(flat, places.index[:, :, None], axis=1).reshape(places.index.size, -1)
 
 
 def channels_last(layer, x: np.ndarray) -> np.ndarray:

@@ -5,22 +5,23 @@ ThiNet (Luo 2017), channel pruning (He 2017) and "Pruning with Compensation" (21
 
 import logging
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import keras
 import numpy as np
 
 from kprune import _keras
 from kprune._autodiff import without_gradients
-from kprune.criteria.elimination import RIDGE, as_float, images_for, linear_readers, some_places, to_unit
-from kprune.execution import Step, walk
-from kprune.graph import Graph, trace
+from kprune.criteria.elimination import Reader, as_float, images_for, linear_readers, places_for
+from kprune.execution import Step, run, walk
+from kprune.graph import Graph, calls_by_operation, trace
 from kprune.linear import LinearMap, Places
+from kprune.normal_equations import Fit, pool, summarize
 from kprune.progress import Progress
 from kprune.structure import Landing, landings, scale_of
 from kprune.surgery import rebuild
 
 SMALLEST_SCALE = 1e-3  # of a BatchNorm; below it nothing that the layer does is heard
+HELD_BACK = 8  # of so many images one is not fitted to, but judges the fit
 logger = logging.getLogger("kprune")
 
 
@@ -29,10 +30,16 @@ def reconstruct(
 ) -> dict[int, np.ndarray]:
     """Fits the readers of a pruned network, one after the other from the input on, to the unpruned one.
 
-    For each conv or dense layer: `W = argmin ||Y - X W||^2 + ridge ||W - W_0||^2`, `X` what the layer sees in the
-    network pruned and repaired so far, `Y` what it gave in the original network, both at output places drawn by lot.
-    Where its output is added to a stream, `Y` also makes up for what the stream lacks by then (as He 2017 do for
+    For each kernel that is a matrix product: `W = argmin ||Y - X W||^2 + ridge ||W - W_0||^2`, `X` what the layer sees
+    in the network pruned and repaired so far, `Y` what it gave in the original network, both at output places drawn by
+    lot. Where its output is added to a stream, `Y` also makes up for what the stream lacks by then (as He 2017 do for
     residual blocks). Means are fitted apart and go into the bias, or into the BatchNorm that follows.
+
+    A layer that is called several times is fitted to all its calls together. Its later calls see, in a first sweep,
+    what stays of the original network's tensors; in a second one what they saw in the first.
+
+    Every eighth image is held back. A fit that raises the error of its layer on them is left out, and all of them are
+    where they raise the error of the outputs; a warning says so, and names the layers that no fit serves.
 
     Args:
       graph: the traced model; only read.
@@ -51,23 +58,32 @@ def reconstruct(
     small = rebuild(graph, keep, values=values)
     pruned = trace(small)
     images = images_for(graph, data)
-    work = Repair(graph, pruned, keep)
-    ours, theirs = walk(graph, images), walk(pruned, images)
-    before, after = next(ours), next(theirs)
-    progress = Progress(len(work.readers), "layer", verbose)
+    held = held_back(len(images[0]))
+    work = Repair(graph, pruned, keep, held)
     with without_gradients():
-        while before is not None:
-            output = before.run()
-            work.fit(before, after, output)
-            result = after.run()
-            work.remember(before.call, output, result)
-            before, after = proceed(ours, output), proceed(theirs, result)
-            progress.show(len(work.fitted))
-    progress.finish(len(work.fitted))
-    others = {w.path for w in graph.readers if id(w.layer) not in work.readers and not keep[w.axes[w.reads]].all()}
-    left = f"; left as they are, for they are no matrix products: {', '.join(sorted(others))}" if others else ""
-    logger.info("repaired %d layers from %d images%s", len(work.fitted), len(images[0]), left)
-    return {**(values or {}), **work.values()}
+        before = [as_float(y) for y in run(pruned, [x[work.judges] for x in images])]
+        work.look_ahead(images)
+        for sweep in range(2 if work.later else 1):
+            wanted, after = work.sweep(images, Progress(len(work.readers), "layer", verbose if sweep == 0 else 0))
+    errors = [output_error(wanted, outputs) for outputs in (before, after)]
+    work.tell(len(images[0]), errors)
+    return {**(values or {}), **(work.values() if errors[1] <= errors[0] else {})}
+
+
+def held_back(count: int) -> np.ndarray:
+    """bool, one per image: those that judge and are not fitted to; the last of a few, none of a single one."""
+    index = np.arange(count)
+    return index % HELD_BACK == HELD_BACK - 1 if count >= HELD_BACK else (index == count - 1) & (count > 1)
+
+
+def output_error(wanted: list, outputs: list) -> float:
+    """The squared error of a network's outputs over their variance, added up over the outputs; 0 of no examples."""
+    total = 0.0
+    for y, found in zip(wanted, outputs, strict=True):
+        y, found = (np.asarray(x, dtype=np.float64) for x in (y, found))
+        if y.size:
+            total += float(np.square(found - y).mean() / max(y.var(), np.finfo(np.float32).tiny))
+    return total
 
 
 def proceed(walking, outputs) -> Step | None:
@@ -78,12 +94,33 @@ def proceed(walking, outputs) -> Step | None:
         return None
 
 
-@dataclass(frozen=True)
-class Reader:
-    """One layer to fit: how its kernel acts, and which of its filters stay."""
+@dataclass
+class Refit:
+    """One kernel to fit, and what its fits start from.
 
-    linear: LinearMap
-    kept: np.ndarray
+    Attributes:
+      reader: the kernel in the original network.
+      kept: which of its filters stay, one boolean per column.
+      features: which of its features stay, `[groups, features]`.
+      start: the kernel of the pruned network as it was, as `[groups, features, filters]`.
+      calls: how often its layer is called.
+      error: the mean square of its error on the images held back, without a fit and with it; NaN before.
+    """
+
+    reader: Reader
+    kept: np.ndarray = field(repr=False)
+    features: np.ndarray = field(repr=False)
+    start: np.ndarray = field(repr=False)
+    calls: int = 1
+    error: tuple[float, float] = (np.nan, np.nan)
+
+    @property
+    def left_out(self) -> bool:
+        return not self.error[1] <= self.error[0]
+
+    @property
+    def linear(self) -> LinearMap:
+        return self.reader.linear
 
 
 class Repair:
@@ -93,23 +130,95 @@ class Repair:
       graph: the traced original.
       pruned: the traced smaller model, whose weights are changed here.
       keep: the decision between the two.
+      held: bool, which images are held back.
     """
 
-    def __init__(self, graph: Graph, pruned: Graph, keep: np.ndarray):
-        self.graph, self.pruned, self.keep = graph, pruned, keep
+    def __init__(self, graph: Graph, pruned: Graph, keep: np.ndarray, held: np.ndarray):
+        self.graph, self.pruned, self.keep, self.held = graph, pruned, keep, held
+        self.judges = held if held.any() else ~held
         self.landings = landings(graph)
+        self.twin = {call.path: new.operation for call, new in zip(graph.calls, pruned.calls, strict=True)}
+        self.calls = calls_by_operation(graph)
+        self.readers: dict[int, list[Refit]] = defaultdict(list)
+        for reader in linear_readers(graph):
+            self.readers[id(reader.weight.layer)].append(self.refit(reader))
+        self.biases = {id(v): _keras.to_numpy(v) for v in self.shifted_variables()}
+        self.later: dict[tuple[int, str], dict[int, list]] = {}
+
+    def refit(self, reader: Reader) -> Refit:
+        weight, linear = reader.weight, reader.linear
+        new = self.twin[weight.path]
+        start = linear.matrix(new, as_float(_keras.variables_by_name(new)[weight.name]))
+        filters = weight.writes is not None and weight.axes[weight.writes] is not None
+        kept = self.keep[reader.positions(weight.writes)[:, 0]] if filters else np.ones(start.shape[::2], bool)
+        features = self.keep[reader.positions(weight.reads)[:, :, 0]]
+        return Refit(reader, kept.reshape(-1), features, start, len(self.calls[id(weight.layer)]))
+
+    def shifted_variables(self) -> list:
+        """The variables of the pruned network that a shift of a mean may go into."""
+        found = []
+        for refit in (refit for refits in self.readers.values() for refit in refits):
+            found += [v for v in (self.intercept(refit)[0],) if v is not None]
+        return found
+
+    def look_ahead(self, images: tuple):
+        """What stays of the tensors that layers see in their later calls in the original network."""
+        shared = {owner: refits for owner, refits in self.readers.items() if refits[0].calls > 1}
+        if not shared:
+            return
+        counts: dict[int, int] = defaultdict(int)
+        walking = walk(self.graph, images)
+        step = next(walking)
+        while step is not None:
+            output, owner = step.run(), step.call.owner
+            if owner in shared:
+                self.note_later(shared[owner], counts[owner], step, output)
+                counts[owner] += 1
+            step = proceed(walking, output)
+
+    def note_later(self, refits: list[Refit], index: int, step: Step, output):
+        for refit in refits if index else []:
+            x, y = as_float(step.inputs[refit.linear.source]), as_float(output)
+            places = self.places(refit, x, y, index)
+            target = self.target(refit, step.call.operation, x, y, places)
+            rows = kept_features(refit, refit.linear.rows(step.call.operation, x, places))
+            self.later.setdefault(refit.reader.key, {})[index] = self.parts(refit, rows, target)
+
+    def places(self, refit: Refit, x: np.ndarray, y: np.ndarray, index: int) -> Places:
+        """Output places by lot, the same in both sweeps; few where the calls of all layers would not fit in memory."""
+        weight = refit.reader.weight
+        rng = np.random.default_rng([index, *map(ord, weight.path + weight.name)])
+        return places_for(refit.linear, weight.layer, x, y, rng, refit.calls)
+
+    def sweep(self, images: tuple, progress: Progress) -> tuple[list, list]:
+        """Runs both networks side by side and fits each reader when the pruned one comes to it.
+
+        Returns:
+          The outputs of both on the images held back.
+        """
         self.wanted: dict[int, set[int]] = defaultdict(set)
         for landing in self.landings.values():
             for place in landing.others:
                 self.wanted[place].add(landing.total)
         self.streams: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self.twin = {call.path: new.operation for call, new in zip(graph.calls, pruned.calls, strict=True)}
-        self.rng = np.random.default_rng(0)
-        self.fitted: set[int] = set()
-        self.readers = {
-            owner: Reader(linear, keep[weight.axes[weight.writes]])
-            for owner, (weight, linear) in linear_readers(graph).items()
-        }
+        self.counts: dict[int, int] = defaultdict(int)
+        self.next_later = {}
+        ours, theirs = walk(self.graph, images), walk(self.pruned, images)
+        before, after = next(ours), next(theirs)
+        outputs: tuple[dict, dict] = ({}, {})
+        while before is not None:
+            output = before.run()
+            self.visit(before, after, output)
+            result = after.run()
+            self.remember(before.call, output, result)
+            for found, made in zip(outputs, (output, result), strict=True):
+                tensors = zip(before.call.outputs, _keras.flatten(made), strict=True)
+                found.update((p, as_float(x)[self.judges]) for p, x in tensors if p in self.graph.ends)
+            progress.show(len(self.counts))
+            before, after = proceed(ours, output), proceed(theirs, result)
+        progress.finish(len(self.counts))
+        self.later = self.next_later
+        return tuple([found[place] for place in self.graph.ends if place in found] for found in outputs)
 
     def remember(self, call, outputs, results):
         """Keeps both networks' tensors that will be added to a layer's output, until they are."""
@@ -120,72 +229,104 @@ class Repair:
             if not self.wanted[place]:
                 self.streams.pop(place, None)
 
-    def fit(self, before: Step, after: Step, output):
-        """Fits the layer that is about to run in the pruned network; a shared layer at its first call.
+    def visit(self, before: Step, after: Step, output):
+        """The layer that is about to run in the pruned network: at its first call it is fitted, to all its calls; at
+        the later ones what it sees is noted, for the next sweep.
 
         Args:
           before, after: the call in the original and in the pruned network.
           output: what the layer gave in the original.
         """
-        reader, owner = self.readers.get(before.call.owner), before.call.owner
-        if reader is None or owner in self.fitted:
-            return
-        whole, seen = as_float(before.input), as_float(after.input)
-        if whole.shape == seen.shape and np.array_equal(whole, seen):
-            return
-        self.fitted.add(owner)
-        layer, linear, output = after.call.operation, reader.linear, as_float(output)
-        variables = _keras.variables_by_name(layer)
-        kernel = as_float(variables[linear.weight])
-        start = linear.matrix(layer, kernel)
-        places = some_places(linear, layer, seen, output, self.rng)
-        landing = self.landings.get(before.call.outputs[0], Landing())
-        target = self.target(reader, before.call.operation, whole, output, places)
-        target = target + self.missing(reader, landing, before.call.operation, places, output.shape)
-        rows = linear.rows(layer, seen, places)
+        refits = self.readers.get(before.call.owner, [])
+        index = self.counts[before.call.owner]
+        self.counts[before.call.owner] += bool(refits)
+        for refit in refits:
+            whole, seen = (as_float(step.inputs[refit.linear.source]) for step in (before, after))
+            if refit.calls == 1 and whole.shape == seen.shape and np.array_equal(whole, seen):
+                continue
+            y = as_float(output)
+            places = self.places(refit, whole, y, index)
+            target = self.target(refit, before.call.operation, whole, y, places)
+            target = target + self.missing(refit, before.call, places, y.shape)
+            parts = self.parts(refit, refit.linear.rows(after.call.operation, seen, places), target)
+            if index == 0:
+                later = self.later.get(refit.reader.key, {})
+                self.fit(refit, after.call.operation, [parts, *later.values()])
+            else:
+                self.next_later.setdefault(refit.reader.key, {})[index] = parts
+
+    def parts(self, refit: Refit, rows: np.ndarray, target: np.ndarray) -> list:
+        """What is fitted to and what judges: rows with what the kernel as it was fails to give, of all images but those
+        held back, and of those; the second is empty where none is.
+        """
         target = np.moveaxis(target.reshape(len(target), len(rows), -1), 1, 0)
-        into = self.intercept(variables, landing, before.call.operation)
-        means = [x.mean(axis=1, keepdims=True) if into else np.float32(0) for x in (rows, target)]
-        fitted = least_squares(rows - means[0], target - means[1], start)
-        variables[linear.weight].assign(linear.kernel(layer, fitted, kernel.shape))
-        if into:
-            variable, sign = into
-            variable.assign(as_float(variable) + sign * (means[0] @ fitted - means[1]).reshape(-1))
+        errors = target - rows @ refit.start
+        held = np.repeat(self.held, rows.shape[1] // len(self.held))
+        return [summarize(rows[:, which], errors[:, which]) for which in (~held, held) if which.any()]
 
-    def target(self, reader: Reader, layer, x: np.ndarray, output: np.ndarray, places: Places) -> np.ndarray:
+    def fit(self, refit: Refit, layer, parts: list[list]):
+        """Fits a kernel, unless that raises the error on what was held back."""
+        variable, sign = self.intercept(refit)
+        pools = [pool([part[which] for part in parts]) for which in range(len(parts[0]))]
+
+        def fit(own: list) -> Fit:
+            return (pool(own) if variable is not None else pool(own).about_zero()).fit()
+
+        fitted = fit(pools[:1])
+        refit.error = pools[-1].error(None), pools[-1].error(fitted)
+        if refit.left_out:
+            fitted = Fit(np.zeros_like(fitted.change), np.zeros_like(fitted.shift))
+        elif len(pools) > 1:
+            fitted = fit(pools)
+        kernel = _keras.variables_by_name(layer)[refit.linear.weight]
+        matrix = (refit.start + fitted.change).astype(np.float32)
+        kernel.assign(refit.linear.kernel(layer, matrix, tuple(kernel.shape)))
+        if variable is not None:
+            value = np.array(self.biases[id(variable)], dtype=np.float32)
+            row = refit.linear.row if sign > 0 else ()
+            value[row] += (sign * fitted.shift).reshape(value[row].shape).astype(np.float32)
+            variable.assign(value)
+
+    def target(self, refit: Refit, layer, x: np.ndarray, output: np.ndarray, places: Places) -> np.ndarray:
         """What the layer's kernel made of its input in the original, for the filters that stay: `[rows, filters]`."""
-        variables = _keras.variables_by_name(layer)
-        if is_linear(layer):
-            bias = as_float(variables["bias"]) if "bias" in variables else np.float32(0)
-            return (reader.linear.outputs(layer, output, places) - bias)[:, reader.kept]
-        matrix = reader.linear.matrix(layer, as_float(variables[reader.linear.weight]))
-        made = np.moveaxis(reader.linear.rows(layer, x, places) @ matrix, 0, 1)
-        return made.reshape(places.index.size, -1)[:, reader.kept]
+        linear = refit.linear
+        if linear.shown(layer):
+            return (linear.outputs_at(layer, output, places) - linear.offset(layer, len(refit.kept)))[:, refit.kept]
+        matrix = linear.matrix(layer, as_float(_keras.variables_by_name(layer)[linear.weight]))
+        made = np.moveaxis(linear.rows(layer, x, places) @ matrix, 0, 1)
+        return made.reshape(places.index.size, -1)[:, refit.kept]
 
-    def missing(self, reader: Reader, landing: Landing, layer, places: Places, shape: tuple) -> np.ndarray | float:
+    def missing(self, refit: Refit, call, places: Places, shape: tuple) -> np.ndarray | float:
         """What the streams that the output is added to lack by now, in the units of the kernel's output; nothing where
         one of the two is stretched over the other.
         """
+        landing, linear, layer = self.landings.get(call.outputs[0], Landing()), refit.linear, call.operation
         pairs = (self.streams[place] for place in landing.others if place in self.streams)
         known = [(whole, now) for whole, now in pairs if whole.shape == shape]
-        if not known or not is_linear(layer):
+        if not known or not linear.shown(layer):
             return 0.0
-        scale = np.ones(len(reader.kept)) if landing.norm is None else scale_of(landing.norm.operation)
-        scale = scale[reader.kept]
+        scale = np.ones(len(refit.kept)) if landing.norm is None else scale_of(landing.norm.operation)
+        scale = scale[refit.kept]
         inverse = np.where(np.abs(scale) > SMALLEST_SCALE, 1.0 / np.where(scale == 0, 1.0, scale), 0.0)
         lack = sum(
-            reader.linear.outputs(layer, whole, places)[:, reader.kept] - reader.linear.outputs(layer, now, places)
+            linear.outputs_at(layer, whole, places)[:, refit.kept] - linear.outputs_at(layer, now, places)
             for whole, now in known
         )
         return (lack * inverse).astype(np.float32)
 
-    def intercept(self, variables: dict, landing: Landing, layer):
-        """The variable of the pruned network that takes a shift of the mean, and the sign with which; or None."""
-        if "bias" in variables:
-            return variables["bias"], -1.0
-        if landing.norm is not None and is_linear(layer):
-            return _keras.variables_by_name(self.twin[landing.norm.path])["moving_mean"], 1.0
-        return None
+    def intercept(self, refit: Refit) -> tuple:
+        """The variable of the pruned network that takes a shift of the mean, and the sign with which; None where there
+        is none: no bias, and no BatchNorm that stands after all its calls and nowhere else.
+        """
+        weight, linear = refit.reader.weight, refit.linear
+        bias = _keras.variables_by_name(self.twin[weight.path]).get(linear.bias)
+        if bias is not None:
+            return bias, 1.0
+        norms = [self.landings.get(call.outputs[0], Landing()).norm for call in self.calls[id(weight.layer)]]
+        alone = None not in norms and len(self.calls[norms[0].owner]) == len(norms)
+        if not alone or len({norm.owner for norm in norms}) > 1 or not linear.shown(weight.layer):
+            return None, 1.0
+        return _keras.variables_by_name(self.twin[norms[0].path])["moving_mean"], -1.0
 
     def values(self) -> dict[int, np.ndarray]:
         """The weights of the pruned network in the shapes of the original, by the id of the original's variable."""
@@ -197,33 +338,26 @@ class Repair:
             found[id(weight.variable)] = value
         return found
 
+    def tell(self, images: int, errors: list[float]):
+        """Says what was repaired; warns of what was not."""
+        refits = [refit for found in self.readers.values() for refit in found if not np.isnan(refit.error[0])]
+        worse = sorted({refit.reader.weight.path for refit in refits if refit.left_out})
+        known = {refit.reader.key for found in self.readers.values() for refit in found}
+        readers = ((w, (id(w.layer), w.name)) for w in self.graph.readers)
+        others = sorted({w.path for w, key in readers if key not in known and not self.keep[w.axes[w.reads]].all()})
+        logger.info("repaired %d layers from %d images", len(refits) - len(worse), images)
+        if others:
+            logger.warning("not repaired, for kprune knows no matrix product in them: %s", ", ".join(others))
+        if worse:
+            logger.warning("not repaired, for images held back say it would be worse: %s", ", ".join(worse))
+        if not errors[1] <= errors[0]:
+            logger.warning(
+                "nothing was repaired: on images held back the outputs would have an error of %.3g instead of %.3g",
+                errors[1],
+                errors[0],
+            )
 
-def is_linear(layer) -> bool:
-    """Whether nothing follows the bias inside the layer."""
-    return getattr(layer, "activation", None) in (None, keras.activations.linear)
 
-
-def least_squares(rows: np.ndarray, target: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """`argmin_W ||target - rows W||^2 + ridge ||W - start||^2` for each group.
-
-    The ridge is `RIDGE` times the mean power of a feature. With more features than rows the dual form is solved.
-
-    Args:
-      rows: float32 `[groups, rows, features]`.
-      target: float32 `[groups, rows, filters]`.
-      start: float32 `[groups, features, filters]`.
-
-    Returns:
-      float32, the shape of `start`.
-    """
-    count, features = rows.shape[1:]
-    rest = target - rows @ start
-    unit, rows, power = to_unit(rows)
-    rest /= np.float32(unit)
-    ridge = RIDGE * count * (power.mean(axis=-1) + np.finfo(np.float32).tiny)
-    turned = np.swapaxes(rows, 1, 2)
-    gram = (turned @ rows if features <= count else rows @ turned).astype(np.float64)
-    gram += ridge[:, None, None] * np.eye(gram.shape[1])
-    if features <= count:
-        return start + np.linalg.solve(gram, (turned @ rest).astype(np.float64)).astype(np.float32)
-    return start + turned @ np.linalg.solve(gram, rest.astype(np.float64)).astype(np.float32)
+def kept_features(refit: Refit, rows: np.ndarray) -> np.ndarray:
+    """Rows of the original network, `[groups, rows, features]`, without the features that go."""
+    return np.stack([own[:, stays] for own, stays in zip(rows, refit.features, strict=True)])

@@ -9,7 +9,8 @@ from test_graph import STRUCTURES, build, chain, conv, residual, run
 
 import kprune
 from kprune.graph import trace
-from kprune.reconstruction import RIDGE, least_squares, reconstruct
+from kprune.normal_equations import RIDGE, Moments, Rows, pool, summarize
+from kprune.reconstruction import reconstruct
 from kprune.surgery import rebuild
 
 layers = keras.layers
@@ -20,14 +21,43 @@ def images():
     return np.random.default_rng(1).normal(size=(96, 8, 8, 3)).astype("float32")
 
 
+def slow_fit(x, e, centred):
+    """The fit as one stacked system, the shift as a column of ones that no ridge holds."""
+    ridge = np.sqrt(RIDGE * np.square(x - centred * x.mean(axis=0)).sum() / x.shape[1])
+    left = np.concatenate(
+        [np.c_[x, np.ones(len(x)) * centred], np.c_[ridge * np.eye(x.shape[1]), np.zeros(x.shape[1])]]
+    )
+    right = np.concatenate([e, np.zeros((x.shape[1], e.shape[1]))])
+    found = np.linalg.lstsq(left, right, rcond=None)[0]
+    return found[:-1], found[-1]
+
+
+@pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("rows", [50, 8], ids=["more rows than features", "dual"])
-def test_least_squares_is_what_the_stacked_system_gives(rows):
+def test_a_fit_is_what_the_stacked_system_gives(rows, centred):
     rng = np.random.default_rng(0)
-    x, y, start = (rng.normal(size=s).astype("float32") for s in ((2, rows, 20), (2, rows, 3), (2, 20, 3)))
-    for group, fitted in enumerate(least_squares(x, y, start)):
-        weight = np.sqrt(RIDGE * np.square(x[group]).sum() / 20)
-        stacked = np.concatenate([x[group], weight * np.eye(20)]), np.concatenate([y[group], weight * start[group]])
-        np.testing.assert_allclose(fitted, np.linalg.lstsq(*stacked, rcond=None)[0], rtol=1e-3, atol=1e-4)
+    x, e = (rng.normal(0.7, size=s).astype("float32") for s in ((2, rows, 20), (2, rows, 3)))
+    found = summarize(x, e)
+    assert isinstance(found, Moments if rows == 50 else Rows)
+    found = found if centred else found.about_zero()
+    fit = found.fit()
+    for group in range(2):
+        change, shift = slow_fit(x[group].astype(float), e[group].astype(float), centred)
+        np.testing.assert_allclose(fit.change[group], change, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(fit.shift[group], shift, rtol=1e-3, atol=1e-4)
+    left = e - x @ fit.change.astype("float32") - fit.shift[:, None]
+    np.testing.assert_allclose(found.error(fit), np.square(left).sum() / rows, rtol=1e-4)
+    np.testing.assert_allclose(found.error(None), np.square(e).sum() / rows, rtol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [(50, 30), (8, 9), (50, 8)], ids=["moments", "rows", "one of each"])
+def test_parts_that_are_pooled_are_all_rows_together(sizes):
+    rng = np.random.default_rng(1)
+    x, e = (rng.normal(mean, size=(1, sum(sizes), n)).astype("float32") for mean, n in ((0.5, 12), (-1.0, 3)))
+    cut = [slice(0, sizes[0]), slice(sizes[0], None)]
+    found, whole = pool([summarize(x[:, s], e[:, s]) for s in cut]).fit(), Moments.of(x, e).fit()
+    np.testing.assert_allclose(found.change, whole.change, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.shift, whole.shift, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda f: f.__name__)

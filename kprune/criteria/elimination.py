@@ -10,11 +10,14 @@ import numpy as np
 from kprune import _keras
 from kprune.channels import spread
 from kprune.cost import CostModel
+from kprune.criteria.contributions import Contributions, contributions, energy_of, listeners
 from kprune.data import check_inputs, require_finite, take
-from kprune.execution import execute
-from kprune.graph import Graph, SlicedWeight
-from kprune.linear import LinearMap, Places, channels_last, choose_places, linear_map
+from kprune.execution import execute, tensors_given
+from kprune.graph import Graph, SlicedWeight, calls_by_operation
+from kprune.linear import LinearMap, Places, channels_last, choose_places
+from kprune.normal_equations import RIDGE, to_unit
 from kprune.progress import Progress
+from kprune.rules import find_rule
 from kprune.structure import Landing, landings, scale_of
 
 IMAGES = 1024  # at most so many are used
@@ -22,7 +25,6 @@ MEMORY = 2**31  # bytes of activations of two networks that may be held at once
 MOST_FEATURES = 8192  # above, what features have in common is left out
 ROWS_PER_FEATURE = 32
 FEWEST_ROWS, MOST_ROWS = 4096, 16384
-RIDGE = 1e-3  # of the mean power of a feature
 
 
 @dataclass(frozen=True)
@@ -97,21 +99,43 @@ def as_float(x) -> np.ndarray:
     return _keras.to_numpy(x).astype(np.float32, copy=False)
 
 
-def linear_readers(graph: Graph) -> dict[int, tuple[SlicedWeight, LinearMap]]:
-    """The readers that are known as matrix products, by the id of the layer, and how each kernel acts."""
-    known = ((weight, linear_map(weight.layer)) for weight in graph.readers)
-    return {id(w.layer): (w, linear) for w, linear in known if linear is not None and linear.weight == w.name}
+@dataclass(frozen=True)
+class Reader:
+    """A kernel that is known as a matrix product, and how it acts."""
+
+    weight: SlicedWeight
+    linear: LinearMap
+
+    @property
+    def key(self) -> tuple[int, str]:
+        return id(self.weight.layer), self.weight.name
+
+    def positions(self, axis: int) -> np.ndarray:
+        """The channel set of each element of the kernel along one of its axes: `[groups, features, filters]`."""
+        along_axis = spread(self.weight.axes[axis], len(self.weight.shape), axis)
+        return self.linear.matrix(self.weight.layer, np.broadcast_to(along_axis, self.weight.shape))
 
 
-def some_places(linear: LinearMap, layer, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Places:
-    """Output places by lot, so many for each feature that a fit is well determined."""
+def linear_readers(graph: Graph) -> list[Reader]:
+    """The readers that are known as matrix products, in the order of the graph."""
+    calls, known = calls_by_operation(graph), {}
+    for weight in graph.readers:
+        call = calls[id(weight.layer)][0]
+        known.update(((id(weight.layer), m.weight), m) for m in find_rule(call.operation).linear_maps(call))
+    keys = ((weight, (id(weight.layer), weight.name)) for weight in graph.readers)
+    return [Reader(weight, known[key]) for weight, key in keys if key in known]
+
+
+def places_for(linear: LinearMap, layer, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, calls=1) -> Places:
+    """Output places by lot, so many for each feature that a fit is well determined, over all calls of the layer."""
     features = linear.matrix(layer, np.empty(_keras.variables_by_name(layer)[linear.weight].shape, np.int8)).shape[1]
     count = int(np.clip(ROWS_PER_FEATURE * features, FEWEST_ROWS, MOST_ROWS))
-    return choose_places(rng, len(x), linear.map_shape(layer, x, y), count)
+    return choose_places(rng, len(x), linear.map_shape(layer, x, y), -(-count // calls))
 
 
-def quadratics(graph: Graph, images: tuple[np.ndarray, ...], verbose=None) -> list[Quadratic]:
-    """The quadratics of all readers, from one pass over the images.
+def quadratics(graph: Graph, images: tuple[np.ndarray, ...], verbose=None) -> list:
+    """What the removal of channels costs their readers, from one pass over the images: a `Quadratic` for each reader,
+    and `Contributions` for each operation that hears channels without weights.
 
     An error of an output counts by its share of the variance of the tensor that it ends in: the residual stream that
     it is added to, where there is one. So the costs of all layers compare.
@@ -120,7 +144,7 @@ def quadratics(graph: Graph, images: tuple[np.ndarray, ...], verbose=None) -> li
 
     def apply(call, operation, args, kwargs):
         output = operation(*args, **kwargs)
-        observer.see(call, (args, kwargs), output)
+        observer.see(call, operation, (args, kwargs), output)
         progress.show(observer.calls)
         return output
 
@@ -131,63 +155,92 @@ def quadratics(graph: Graph, images: tuple[np.ndarray, ...], verbose=None) -> li
 
 @dataclass(frozen=True)
 class Seen:
-    """What one pass shows of one reader: per group, the unit of its features and their inverse covariance in it."""
+    """What one call shows of one reader: where its output lands, the energy of the product itself where it stays
+    inside, and per group the unit of its features and their covariance in it.
+    """
 
-    weight: SlicedWeight
-    linear: LinearMap
     landing: Landing
-    inverses: list[tuple[float, np.ndarray]] = field(repr=False)
+    energy: float | None
+    covariances: list[tuple[float, np.ndarray]] = field(repr=False)
 
 
 class Observer:
-    """Looks at each reader's input while the network runs; a shared layer at its first call."""
+    """Looks at what each reader sees while the network runs, in all calls of its layer."""
 
     def __init__(self, graph: Graph):
         self.graph, self.landings = graph, landings(graph)
-        self.known = linear_readers(graph)
+        self.readers: dict[int, list[Reader]] = {}
+        for reader in linear_readers(graph):
+            self.readers.setdefault(id(reader.weight.layer), []).append(reader)
         self.energy: dict[int, float] = {}
         calls = [call for call in graph.calls if call.outputs and call.outputs[0] in self.landings]
         self.totals = {self.landings[call.outputs[0]].total: call.operation for call in calls}
-        self.rng, self.calls = np.random.default_rng(0), 0
-        self.seen: dict[int, Seen] = {}
+        self.count = {owner: len(own) for owner, own in calls_by_operation(graph).items()}
+        self.listeners = listeners(graph)
+        self.rng, self.later, self.calls = np.random.default_rng(0), np.random.default_rng(1), 0
+        self.seen: dict[tuple[int, str], list[Seen]] = {}
+        self.contributions: list[Contributions] = []
 
-    def see(self, call, given: tuple[tuple, dict], output):
+    def see(self, call, operation, given: tuple[tuple, dict], output):
         self.calls += 1
         for place, tensor in zip(call.outputs, _keras.flatten(output), strict=True):
             if place in self.totals:
-                tensor = channels_last(self.totals[place], _keras.to_numpy(tensor))
-                self.energy[place] = float(tensor.var(axis=tuple(range(tensor.ndim - 1)), dtype=np.float64).sum())
-        if call.owner not in self.known or call.owner in self.seen:
-            return
-        weight, linear = self.known[call.owner]
-        x, y = as_float(_keras.first_input(*given)), as_float(output)
-        rows = linear.rows(weight.layer, x, some_places(linear, weight.layer, x, y, self.rng))
-        self.seen[call.owner] = Seen(weight, linear, self.landings[call.outputs[0]], [inverse(r) for r in rows])
+                self.energy[place] = energy_of(channels_last(self.totals[place], _keras.to_numpy(tensor)))
+        if call.outputs[0] in self.listeners:
+            self.contributions.append(contributions(self.graph, call, operation, given, output))
+        for reader in self.readers.get(call.owner, []):
+            self.look(reader, call, tensors_given(call, *given), output)
 
-    def finish(self) -> list[Quadratic]:
+    def look(self, reader: Reader, call, inputs: list, output):
+        linear, layer, seen = reader.linear, reader.weight.layer, self.seen.setdefault(reader.key, [])
+        x, y = as_float(inputs[linear.source]), as_float(output)
+        rng, count = self.later if seen else self.rng, self.count[call.owner]
+        rows = linear.rows(layer, x, places_for(linear, layer, x, y, rng, count))
+        energy = None
+        if linear.inside:
+            made = rows @ linear.matrix(layer, reader.weight.value().astype(np.float32))
+            energy = float(made.var(axis=1, dtype=np.float64).sum())
+        measure = inverse if count == 1 else covariance
+        seen.append(Seen(self.landings.get(call.outputs[0], Landing()), energy, [measure(r) for r in rows]))
+
+    def finish(self) -> list:
+        known = {reader.key: reader for found in self.readers.values() for reader in found}
         found = []
-        for weight in {id(w.layer): w for w in self.graph.readers}.values():
-            seen = self.seen.get(id(weight.layer))
-            found += blind(weight) if seen is None else self.quadratics(seen)
+        for weight in self.graph.readers:
+            key = id(weight.layer), weight.name
+            found += self.quadratics(known[key], self.seen[key]) if self.seen.get(key) else blind(weight)
+        return found + self.contributions
+
+    def quadratics(self, reader: Reader, seen: list[Seen]) -> list[Quadratic]:
+        """One per group. A layer that is called several times has one, of the errors of all its calls together."""
+        weight, layer = reader.weight, reader.weight.layer
+        scales = [scale_of(s.landing.norm.operation) for s in seen if s.landing.norm is not None]
+        kernel = weight.value()
+        if scales and len(scales) == len(seen):
+            scale = scales[0] if len(scales) == 1 else np.sqrt(np.mean(np.square(scales), axis=0))
+            kernel = kernel * spread(scale, len(weight.shape), weight.writes)
+        matrices = reader.linear.matrix(layer, kernel.astype(np.float32))
+        sets = reader.positions(weight.reads)[:, :, 0]
+        filters = weight.writes is not None and weight.axes[weight.writes] is not None
+        columns = reader.positions(weight.writes)[:, 0] if filters else [None] * len(sets)
+        energies = [self.energy[s.landing.total] if s.energy is None else s.energy for s in seen]
+        found = []
+        for group, (w, own, made) in enumerate(zip(matrices, sets, columns, strict=True)):
+            unit, h = together([s.covariances[group] for s in seen], energies)
+            found.append(Quadratic(h, w * np.float32(unit), own, made))
         return found
 
-    def quadratics(self, seen: Seen) -> list[Quadratic]:
-        weight, layer = seen.weight, seen.weight.layer
-        filters = weight.axes[weight.writes]
-        scale = np.ones(len(filters)) if seen.landing.norm is None else scale_of(seen.landing.norm.operation)
-        kernel = weight.value() * spread(scale, len(weight.shape), weight.writes)
-        matrices = seen.linear.matrix(layer, kernel.astype(np.float32))
-        sets, columns = (seen.linear.matrix(layer, positions(weight, axis)) for axis in (weight.reads, weight.writes))
-        energy = self.energy[seen.landing.total]
-        return [
-            Quadratic(h, w * np.float32(in_units_of(energy, unit)), s[:, 0], f[0])
-            for (unit, h), w, s, f in zip(seen.inverses, matrices, sets, columns, strict=True)
-        ]
 
-
-def positions(weight: SlicedWeight, axis: int) -> np.ndarray:
-    """The channel set of each element of a kernel along one of its axes, in the kernel's shape."""
-    return np.broadcast_to(spread(weight.axes[axis], len(weight.shape), axis), weight.shape)
+def together(found: list[tuple[float, np.ndarray]], energies: list[float]) -> tuple[float, np.ndarray]:
+    """The inverse covariance of the features of all calls, each weighed by what an error of its output counts, and the
+    factor that brings weights into its unit; of a single call its own.
+    """
+    factors = [in_units_of(energy, unit) for (unit, _), energy in zip(found, energies, strict=True)]
+    if len(found) == 1:
+        return factors[0], found[0][1]
+    largest = max(factors)
+    total = sum((factor / largest) ** 2 * h for factor, (_, h) in zip(factors, found, strict=True))
+    return largest, inverted(total)
 
 
 def in_units_of(energy: float, unit: float) -> float:
@@ -195,27 +248,26 @@ def in_units_of(energy: float, unit: float) -> float:
     return unit / np.sqrt(energy + float(np.finfo(np.float32).tiny) * unit**2)
 
 
-def to_unit(rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """The root mean square as a power of two, the values in it, and the mean square of each feature (the last axis).
-
-    In float32 the products of small values would vanish, and are slow before they do.
-    """
-    power = np.einsum("...rf,...rf->...f", rows, rows, dtype=np.float64) / rows.shape[-2]
-    square = power.mean()
-    unit = float(np.exp2(np.round(np.log2(square) / 2))) if square else 1.0
-    return unit, rows / np.float32(unit), power / unit**2
-
-
-def inverse(rows: np.ndarray) -> tuple[float, np.ndarray]:
-    """The unit of the features, and the inverse of their covariance in it, with the ridge; its diagonal where there
-    are too many."""
+def covariance(rows: np.ndarray) -> tuple[float, np.ndarray]:
+    """The unit of the features, and their covariance in it, with the ridge; its diagonal where there are too many."""
     unit, rows, power = to_unit(rows - rows.mean(axis=0))
     ridge = RIDGE * (power.mean() or 1.0)
     if rows.shape[1] > MOST_FEATURES:
-        return unit, (1.0 / (power + ridge)).astype(np.float32)
-    covariance = (rows.T @ rows).astype(np.float64) / len(rows)
-    covariance[np.diag_indices_from(covariance)] += ridge
-    return unit, np.linalg.inv(covariance).astype(np.float32)
+        return unit, power + ridge
+    found = (rows.T @ rows).astype(np.float64) / len(rows)
+    found[np.diag_indices_from(found)] += ridge
+    return unit, found
+
+
+def inverted(found: np.ndarray) -> np.ndarray:
+    """The inverse of a covariance `[F, F]`, or of its diagonal `[F]`, in float32."""
+    return (1.0 / found if found.ndim == 1 else np.linalg.inv(found)).astype(np.float32)
+
+
+def inverse(rows: np.ndarray) -> tuple[float, np.ndarray]:
+    """The unit of the features, and the inverse of their covariance in it."""
+    unit, found = covariance(rows)
+    return unit, inverted(found)
 
 
 def blind(weight: SlicedWeight) -> list[Quadratic]:

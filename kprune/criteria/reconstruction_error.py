@@ -3,7 +3,7 @@
 import numpy as np
 
 from kprune.criteria.base import register_criterion
-from kprune.criteria.elimination import Quadratic, images_for, quadratics
+from kprune.criteria.elimination import images_for, quadratics
 from kprune.criteria.informed import DataCriterion
 from kprune.data import first_of
 from kprune.graph import Graph
@@ -32,8 +32,8 @@ class ReconstructionError(DataCriterion):
     def check(self, graph: Graph, data):
         images_for(graph, first_of(data))
 
-    def quadratics(self, graph: Graph, data, verbose) -> list[Quadratic]:
-        """What every reader says of its channels, from as many images as `images_for` takes."""
+    def quadratics(self, graph: Graph, data, verbose) -> list:
+        """What readers, and operations that hear channels without weights, say: from as many images as are used."""
         return quadratics(graph, images_for(graph, data), verbose)
 
     def scores_from(self, graph: Graph, keep: np.ndarray, data, verbose) -> np.ndarray:

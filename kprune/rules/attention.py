@@ -7,6 +7,7 @@ import numpy as np
 
 from kprune import _keras
 from kprune.channels import Barrier, along, spread
+from kprune.linear import DenseMap, LinearMap
 from kprune.rules.base import Call, Rule, Weight, fold, register_rule
 
 layers = keras.layers
@@ -95,6 +96,14 @@ class MultiHeadAttention(Rule):
 
     def restrict(self, call: Call, channels, made: np.ndarray):
         """What else its configuration asks of the output's ids."""
+
+    def linear_maps(self, call: Call) -> list[LinearMap]:
+        """The projections that read."""
+        names = {id(v): name for name, v in _keras.variables_by_name(call.operation).items()}
+        return [
+            DenseMap(names[id(layer.kernel)], names.get(id(layer.bias), ""), source=index, inside=True)
+            for index, layer in self.readers(call)
+        ]
 
     def weights(self, call: Call) -> list[Weight]:
         names = {id(v): name for name, v in _keras.variables_by_name(call.operation).items()}

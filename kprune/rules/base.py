@@ -11,6 +11,7 @@ import numpy as np
 from kprune import _keras
 from kprune.channels import Barrier, Channels
 from kprune.errors import OptionError
+from kprune.linear import LinearMap
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,12 @@ class Rule:
           values: the same of each input; arrays that broadcast to the input's shape.
         """
         return [np.full((1,) * len(shape), np.nan) for shape in call.output_shapes]
+
+    def linear_maps(self, call: Call) -> list[LinearMap]:
+        """How its kernels act, those that are a matrix product in which channels are summed over: what a repair fits
+        anew, and what tells the cost of a channel.
+        """
+        return []
 
     def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
         """Which positions of the inputs an output that matters depends on: liveness, carried backwards.

@@ -1,9 +1,12 @@
 """Products summed over an axis: EinsumDense, which reads and writes, and einsum, matmul, Dot of two tensors."""
 
+import math
+
 import keras
 import numpy as np
 
 from kprune.channels import Barrier, along, spread, varying_axes
+from kprune.linear import EinsumMap, LinearMap
 from kprune.rules.base import Call, Rule, Weight, always_zero, bare, register_rule, require_plain_kernel
 from kprune.rules.convolution import Writer
 
@@ -219,3 +222,16 @@ class EinsumDenseRule(Writer):
 
     def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
         return Rule.live_inputs(self, call, live, values)
+
+    def linear_maps(self, call: Call) -> list[LinearMap]:
+        """None where the kernel has slices of its own for some places, or the bias more than a number per filter."""
+        inputs, kernel, outputs = self.letters(call)
+        bias = getattr(call.operation, "bias", None)
+        size = math.prod(
+            n for n, letter in zip(call.operation.kernel.shape, kernel, strict=True) if letter not in inputs
+        )
+        alike = not any(letter in inputs and letter in outputs for letter in kernel)
+        summed = all(letter in outputs or letter in kernel for letter in inputs)
+        if not alike or not summed or (bias is not None and math.prod(bias.shape) != size):
+            return []
+        return [EinsumMap(inputs=inputs, letters=kernel, outputs=outputs)]

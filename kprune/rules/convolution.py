@@ -5,6 +5,7 @@ import numpy as np
 
 from kprune import _keras
 from kprune.channels import along, spread
+from kprune.linear import ConvolutionMap, LinearMap, SeparableMap, TransposedMap
 from kprune.rules.base import (
     Call,
     Rule,
@@ -113,6 +114,9 @@ class Convolution(Writer):
         config = {**call.operation.get_config(), "filters": kept.count(self.outputs(call))}
         return {**config, "groups": kept.count(self.inputs(call))} if self.depthwise(call) else config
 
+    def linear_maps(self, call: Call) -> list[LinearMap]:
+        return [ConvolutionMap()]
+
     def connections(self, call: Call, variables: dict) -> np.ndarray:
         kernel, groups = variables["kernel"], call.operation.groups
         used = np.any(kernel != 0, axis=tuple(range(kernel.ndim - 2)))
@@ -139,6 +143,10 @@ class TransposedConvolution(Writer):
 
     def config(self, call: Call, kept) -> dict:
         return {**call.operation.get_config(), "filters": kept.count(self.outputs(call))}
+
+    def linear_maps(self, call: Call) -> list[LinearMap]:
+        """None where the size of the output is given: then its places are not those that strides and padding say."""
+        return [] if getattr(call.operation, "output_padding", None) is not None else [TransposedMap()]
 
     def connections(self, call: Call, variables: dict) -> np.ndarray:
         kernel = variables["kernel"]
@@ -185,6 +193,9 @@ class SeparableConvolution(Writer):
 
     def config(self, call: Call, kept) -> dict:
         return {**call.operation.get_config(), "filters": kept.count(self.outputs(call))}
+
+    def linear_maps(self, call: Call) -> list[LinearMap]:
+        return [SeparableMap()]
 
     def connections(self, call: Call, variables: dict) -> np.ndarray:
         depthwise, pointwise = variables["depthwise_kernel"], variables["pointwise_kernel"]

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from kprune.linear import DenseMap, LinearMap
 from kprune.rules.base import Call, Weight, positions, register_rule, require_plain_kernel
 from kprune.rules.convolution import Writer
 
@@ -26,6 +27,9 @@ class DenseRule(Writer):
 
     def config(self, call: Call, kept) -> dict:
         return {**call.operation.get_config(), "units": kept.count(self.outputs(call))}
+
+    def linear_maps(self, call: Call) -> list[LinearMap]:
+        return [DenseMap()]
 
     def connections(self, call: Call, variables: dict) -> np.ndarray:
         return variables["kernel"] != 0

@@ -7,6 +7,7 @@ import numpy as np
 
 from kprune import _keras
 from kprune.channels import Barrier, along
+from kprune.linear import DenseMap, LinearMap
 from kprune.rules.base import Call, Rule, Weight, register_rule
 
 layers = keras.layers
@@ -34,6 +35,19 @@ class RecurrentRule(Rule):
         for ids in call.ids_in[1:]:
             channels.freeze(ids, reason)
         return [channels.frozen(len(shape), reason) for shape in call.output_shapes]
+
+    def linear_maps(self, call: Call) -> list[LinearMap]:
+        """The input kernels; a GRU that resets after its recurrent product has a bias for each of the two products."""
+        names = {id(v): name for name, v in _keras.variables_by_name(call.operation).items()}
+        return [
+            DenseMap(
+                names[id(cell.kernel)],
+                names.get(id(cell.bias), ""),
+                row=(0,) if cell.bias is not None and len(cell.bias.shape) == 2 else (),
+                inside=True,
+            )
+            for cell in self.cells(call.operation)
+        ]
 
     def weights(self, call: Call) -> list[Weight]:
         names = {id(v): name for name, v in _keras.variables_by_name(call.operation).items()}

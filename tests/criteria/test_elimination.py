@@ -7,8 +7,9 @@ from slow_elimination import build_network, choose
 from test_graph import STRUCTURES, build, residual, run
 
 import kprune
-from kprune.criteria.elimination import RIDGE, Quadratic, inverse, quadratics
+from kprune.criteria.elimination import Quadratic, inverse, quadratics
 from kprune.graph import trace
+from kprune.normal_equations import RIDGE
 
 layers = keras.layers
 
