@@ -36,3 +36,11 @@ class Mixer(layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"filters": self.filters, "activation": self.activation}
+
+
+@keras.saving.register_keras_serializable("kprune_tests")
+class Derived(layers.Conv2D):
+    """A conv by another name."""
+
+    def get_config(self):
+        return super().get_config()

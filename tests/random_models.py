@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 from hypothesis import strategies as st
-from random_layers import Mixer
+from random_layers import Derived, Mixer
 
 layers = keras.layers
 ACTIVATIONS = [None, "relu", "sigmoid", "softplus", "tanh", "hard_sigmoid", "elu", "gelu", "exponential"]
@@ -195,6 +195,69 @@ class Builder:
         ]
         return self.draw(st.sampled_from(makers))()
 
+    def hidden(self, x):
+        """A map of one channel, from hidden layers of its own."""
+        activation = self.draw(st.sampled_from(["relu", "sigmoid", "tanh"]))
+        hidden = layers.Conv2D(self.width(), self.draw(st.sampled_from([1, 3])), padding="same", activation="relu")(x)
+        return layers.Conv2D(1, 1, activation=activation)(hidden)
+
+    def gated(self):
+        """Maps that one number for each place, each image or each branch weighs, masks or divides."""
+        x = self.pick()
+        makers = [
+            lambda: layers.Multiply()([x, self.hidden(x)]),
+            lambda: x * keras.ops.mean(self.hidden(x), axis=(1, 2), keepdims=True),
+            lambda: keras.ops.where(keras.ops.greater(self.hidden(x), 0.1), x, 0.5 * x),
+            lambda: keras.ops.where(keras.ops.greater(layers.Conv2D(x.shape[-1], 1)(x), 0.0), x, -x),
+            lambda: keras.ops.divide(x, 1.0 + keras.ops.square(self.hidden(x))),
+            lambda: keras.ops.maximum(x, self.hidden(x)),
+            lambda: keras.ops.softmax(self.hidden(x), axis=1) * x,
+            lambda: self.selective(x),
+        ]
+        return self.draw(st.sampled_from(makers))()
+
+    def selective(self, x):
+        """Two branches, weighed by a softmax over the two for each channel, or by one number each."""
+        width = self.width()
+        one, two = (layers.Conv2D(width, size, padding="same", activation="relu")(x) for size in (1, 3))
+        pooled = keras.ops.mean(one + two, axis=(1, 2))
+        squeezed = layers.Dense(self.width(), activation="relu")(pooled)
+        if self.draw(st.booleans()):
+            weights = layers.Dense(2, activation="softmax")(squeezed)
+            return one * weights[:, None, None, :1] + two * weights[:, None, None, 1:]
+        weights = keras.ops.softmax(keras.ops.stack([layers.Dense(width)(squeezed) for _ in range(2)], axis=1), axis=1)
+        return one * weights[:, 0][:, None, None] + two * weights[:, 1][:, None, None]
+
+    def compared(self):
+        """The distance or the product of two maps, summed over channels: one number for each place."""
+        x, y = self.same_shape()
+        makers = [
+            lambda: keras.ops.sum(keras.ops.square(x - y), axis=-1, keepdims=True),
+            lambda: keras.ops.sum(keras.ops.absolute(x - y), axis=-1, keepdims=True),
+            lambda: keras.ops.expand_dims(keras.ops.einsum("bhwc,bhwc->bhw", x, y), -1),
+        ]
+        return self.draw(st.sampled_from(makers))()
+
+    def derived(self):
+        """Layers of classes derived from those of Keras."""
+        x = self.pick()
+        return Derived(self.width(), 3, padding="same", activation=self.activation())(x)
+
+    def head_over_scales(self):
+        """One small head on a map and on the map at half its size."""
+        x = self.pick()
+        low = layers.MaxPooling2D(2, padding="same")(x)
+        first = layers.Conv2D(self.width(), 3, padding="same", activation="relu")
+        last = layers.Conv2D(self.width(), 1)
+        pooled = keras.ops.mean(last(first(low)), axis=(1, 2), keepdims=True)
+        return last(first(x)) + pooled
+
+    def again(self):
+        """One conv after itself."""
+        x = self.pick()
+        conv = layers.Conv2D(x.shape[-1], 3, padding="same", activation="relu")
+        return conv(conv(x))
+
     def contracted(self):
         """Attention between the places of a map."""
         x = self.pick()
@@ -299,6 +362,7 @@ STEPS = ["conv", "conv", "conv", "batch_normalization", "batch_normalization", "
 STEPS += ["grouped", "depthwise", "separable", "transposed", "concatenated", "shortcut", "split", "squeeze_excite"]
 STEPS += ["sequence", "rearranged", "rearranged", "normalized", "broadcast", "contracted", "recurrent", "over_time"]
 STEPS += ["nested", "shared", "made_of_others", "channels_first", "attention"]
+STEPS += ["gated", "gated", "compared", "derived", "head_over_scales", "again"]
 
 
 def random_model(draw, most_steps=9):

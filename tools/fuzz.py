@@ -82,7 +82,7 @@ def main(_):
     from properties import check_random
 
     warnings.simplefilter("ignore")
-    logging.getLogger("kprune").setLevel(logging.WARNING)
+    logging.getLogger("kprune").setLevel(logging.ERROR)
     last, count, start = {}, [0], time.perf_counter()
 
     def remember(model):

@@ -201,6 +201,9 @@ class Pad(Rearrange):
         padded[padded < 0] = channels.fresh(int((padded < 0).sum()), call.owner)
         return [padded]
 
+    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+        return Rule.live_inputs(self, call, live, values)
+
     def config(self, call: Call, kept) -> dict:
         width = self.width(call)
         for axis in varying_axes(call.ids_in[0]):
