@@ -105,11 +105,12 @@ def choose(criterion: Criterion, budget: Budget, bounds: Bounds, how=select) -> 
     cost = budget.cost
     graph = cost.graph
     keep, rounds = how(graph, criterion, budget, bounds)
+    unjudged = {"unjudged": list(criterion.unjudged)} if criterion.unjudged else {}
     merges = merge_factors(graph, criterion, keep) if getattr(criterion, "compensate", False) else {}
     return make_plan(
         cost,
         keep,
-        criterion={"name": criterion.name, **criterion.get_config()},
+        criterion={"name": criterion.name, **criterion.get_config(), **unjudged},
         target={budget.kind: budget.target},
         rounds=[vars(entry) for entry in rounds],
         merges=merges,

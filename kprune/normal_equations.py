@@ -81,12 +81,12 @@ class Moments:
         gram, cross = self.gram + n * x[:, :, None] * x[:, None, :], self.cross + n * x[:, :, None] * e[:, None, :]
         return Moments(n, 0 * x, 0 * e, gram, cross, self.power + n * e**2)
 
-    def fit(self) -> Fit:
-        """`argmin_V ||e - x V||^2 + ridge ||V||^2` about the means; the ridge is `RIDGE` times the mean power of a
-        feature, per row.
+    def fit(self, ridge: float = RIDGE) -> Fit:
+        """`argmin_V ||e - x V||^2 + ridge ||V||^2` about the means; the ridge counts in the mean power of a feature,
+        per row.
         """
         features = self.gram.shape[-1]
-        ridge = RIDGE * (np.trace(self.gram, axis1=1, axis2=2) / features + np.finfo(np.float32).tiny)
+        ridge = ridge * (np.trace(self.gram, axis1=1, axis2=2) / features + np.finfo(np.float32).tiny)
         change = np.linalg.solve(self.gram + ridge[:, None, None] * np.eye(features), self.cross)
         return self.shifted(change)
 
@@ -117,6 +117,10 @@ class Rows:
     e: np.ndarray = field(repr=False)
     centred: bool = True
 
+    @property
+    def count(self) -> int:
+        return self.x.shape[1]
+
     def __add__(self, other: "Rows") -> "Rows":
         return Rows(*(np.concatenate(pair, axis=1) for pair in ((self.x, other.x), (self.e, other.e))), self.centred)
 
@@ -126,11 +130,11 @@ class Rows:
     def means(self) -> tuple[np.ndarray, np.ndarray]:
         return tuple(a.mean(axis=1) if self.centred else np.zeros_like(a[:, 0]) for a in (self.x, self.e))
 
-    def fit(self) -> Fit:
+    def fit(self, ridge: float = RIDGE) -> Fit:
         mean_x, mean_e = self.means()
         unit, x, power = to_unit(self.x - mean_x[:, None])
         e = (self.e - mean_e[:, None]) / np.float32(unit)
-        ridge = RIDGE * x.shape[1] * (power.mean(axis=-1) + np.finfo(np.float32).tiny)
+        ridge = ridge * x.shape[1] * (power.mean(axis=-1) + np.finfo(np.float32).tiny)
         gram = (x @ np.swapaxes(x, 1, 2)).astype(np.float64) + ridge[:, None, None] * np.eye(x.shape[1])
         change = np.swapaxes(x, 1, 2).astype(np.float64) @ np.linalg.solve(gram, e.astype(np.float64))
         return Fit(change, mean_e - np.einsum("gf,gfo->go", mean_x, change))

@@ -43,7 +43,7 @@ class Plan:
 
     Attributes:
       layers: one entry per layer that makes channels, frozen ones included with their reason.
-      criterion: name and options of the criterion.
+      criterion: name and options of the criterion, and as "unjudged" the layers of which it says nothing.
       target: `{"flops": 0.5}`, `{"params": 0.5}` or `{"latency": 0.5}`.
       flops, params: `(before, after)`; FLOPs are multiply-accumulates of conv and dense layers, batch 1.
       rounds: one record per round.
@@ -125,6 +125,9 @@ class Plan:
         if self.latency is not None:
             before, after = self.latency
             lines.append(f"milliseconds, predicted: {before:.3g} -> {after:.3g} (-{1 - after / before:.1%})")
+        if self.criterion.get("unjudged"):
+            names = ", ".join(self.criterion["unjudged"])
+            lines.append(f"'{self.criterion['name']}' says nothing of {names}: judged by the L1 norm of filters")
         return "\n".join(lines)
 
     def to_json(self) -> str:

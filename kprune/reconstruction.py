@@ -15,13 +15,15 @@ from kprune.criteria.elimination import Reader, as_float, images_for, linear_rea
 from kprune.execution import Step, run, walk
 from kprune.graph import Graph, calls_by_operation, trace
 from kprune.linear import LinearMap, Places
-from kprune.normal_equations import Fit, pool, summarize
+from kprune.normal_equations import RIDGE, Fit, pool, summarize
 from kprune.progress import Progress
 from kprune.structure import Landing, landings, scale_of
 from kprune.surgery import rebuild
 
 SMALLEST_SCALE = 1e-3  # of a BatchNorm; below it nothing that the layer does is heard
 HELD_BACK = 8  # of so many images one is not fitted to, but judges the fit
+RIDGES = RIDGE, 0.01, 0.1, 1.0  # the images held back choose among them
+FEW_ROWS = 8  # rows per feature up to which there is a choice
 logger = logging.getLogger("kprune")
 
 
@@ -38,8 +40,9 @@ def reconstruct(
     A layer that is called several times is fitted to all its calls together. Its later calls see, in a first sweep,
     what stays of the original network's tensors; in a second one what they saw in the first.
 
-    Every eighth image is held back. A fit that raises the error of its layer on them is left out, and all of them are
-    where they raise the error of the outputs; a warning says so, and names the layers that no fit serves.
+    Every eighth image is held back; those choose the ridge where rows are few. A fit that raises the error of its layer
+    on them is left out, and all fits are where they raise the error of the outputs; a warning says so, and names the
+    layers that no fit serves.
 
     Args:
       graph: the traced model; only read.
@@ -269,15 +272,14 @@ class Repair:
         variable, sign = self.intercept(refit)
         pools = [pool([part[which] for part in parts]) for which in range(len(parts[0]))]
 
-        def fit(own: list) -> Fit:
-            return (pool(own) if variable is not None else pool(own).about_zero()).fit()
-
-        fitted = fit(pools[:1])
-        refit.error = pools[-1].error(None), pools[-1].error(fitted)
+        seen, judged = (pools[which] if variable is not None else pools[which].about_zero() for which in (0, -1))
+        ridges = RIDGES[:1] if seen.count > FEW_ROWS * len(refit.start[0]) else RIDGES
+        fits = [seen.fit(ridge) for ridge in ridges]
+        errors = [judged.error(fit) for fit in fits]
+        fitted = fits[int(np.argmin(errors))]
+        refit.error = judged.error(None), min(errors)
         if refit.left_out:
             fitted = Fit(np.zeros_like(fitted.change), np.zeros_like(fitted.shift))
-        elif len(pools) > 1:
-            fitted = fit(pools)
         kernel = _keras.variables_by_name(layer)[refit.linear.weight]
         matrix = (refit.start + fitted.change).astype(np.float32)
         kernel.assign(refit.linear.kernel(layer, matrix, tuple(kernel.shape)))

@@ -1,5 +1,6 @@
 """What a criterion is, and the filters that it looks at."""
 
+import logging
 from collections.abc import Iterable
 
 import numpy as np
@@ -8,6 +9,7 @@ from kprune.errors import ModelError, OptionError
 from kprune.graph import Graph, SlicedWeight
 from kprune.registry import Registry
 
+logger = logging.getLogger("kprune")
 criteria = Registry("criterion")
 register_criterion = criteria.register
 
@@ -33,6 +35,7 @@ class Criterion:
     name = "criterion"
     options: tuple[str, ...] = ("ranking",)
     over_gain = False  # whether scores count over what the removal saves of the budget
+    unjudged: tuple[str, ...] = ()  # the layers of which the last scores said nothing, see `pool`
 
     def __init__(self, ranking: str = "layer"):
         if ranking not in ("layer", "global"):
@@ -53,24 +56,46 @@ class Criterion:
     def scores(self, graph: Graph, keep: np.ndarray) -> np.ndarray:
         """One score per channel set, from those of the filters of all its writers (see `pool`)."""
         writers = ((weight, weight.axes[weight.writes]) for weight in graph.writers)
-        return self.pool(graph, ((sets[keep[sets]], self.filter_scores(filter_matrix(w, keep))) for w, sets in writers))
+        layers = ((sets[keep[sets]], self.filter_scores(filter_matrix(w, keep))) for w, sets in writers)
+        return self.pool(graph, layers, keep)
 
     def check(self, graph: Graph, data):
         """Refuses a model, or data, that it cannot score; a look that is short beside a training."""
         self.scores(graph, np.ones(len(graph.sets), dtype=bool))
 
-    def pool(self, graph: Graph, layers: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    def pool(self, graph: Graph, layers: Iterable[tuple[np.ndarray, np.ndarray]], keep=None) -> np.ndarray:
         """One score per channel set: the mean over its layers of the score there, divided by `layer_scale`.
+
+        Sets that no layer scores are judged by the L1 norm of their filters, relative to the layer, times the mean of
+        the other scores: not to know is no reason to remove them first. `unjudged` names the layers, and so does a
+        warning.
 
         Args:
           graph: the traced model.
           layers: for each layer the channel sets that it scores, and their scores.
+          keep: bool, one per channel set; of those that have gone nothing need be known. None: all are kept.
         """
         total, entries = np.zeros(len(graph.sets)), np.zeros(len(graph.sets))
         for sets, own in layers:
             np.add.at(total, sets, own / max(self.layer_scale(own), np.finfo(float).tiny))
             np.add.at(entries, sets, 1)
+        unknown = graph.prunable & (entries == 0) & (True if keep is None else keep)
+        usual = float(total.sum() / max(entries.sum(), 1)) or 1.0
+        silent = [weight for weight in graph.writers if unknown[weight.axes[weight.writes]].any()]
+        for weight in silent:
+            own = unknown[weight.axes[weight.writes]]
+            size = np.abs(np.moveaxis(weight.value(), weight.writes, 0)).reshape(len(own), -1).sum(axis=1)[own]
+            np.add.at(total, weight.axes[weight.writes][own], usual * size / max(size.mean(), np.finfo(float).tiny))
+            np.add.at(entries, weight.axes[weight.writes][own], 1)
+        self.unjudged = tuple(weight.path for weight in silent)
+        self.tell_unjudged()
         return total / np.maximum(entries, 1)
+
+    def tell_unjudged(self):
+        """Warns of the layers of which the scores said nothing."""
+        if self.unjudged:
+            names = ", ".join(self.unjudged)
+            logger.warning("criterion '%s' says nothing of %s: judged by the L1 norm of filters", self.name, names)
 
     def layer_scale(self, scores: np.ndarray) -> float:
         """What the scores of a layer are divided by, so that layers compare: their mean size."""

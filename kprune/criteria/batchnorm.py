@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from kprune import _keras
-from kprune.criteria.base import Criterion, filter_matrix, register_criterion
+from kprune.criteria.base import Criterion, register_criterion
 from kprune.errors import ModelError
 from kprune.graph import Graph
 
@@ -34,16 +34,10 @@ class BatchNormCriterion(Criterion):
                 "A network with BatchNormalization layers.",
                 "Choose another criterion, such as 'l1' or 'similarity'.",
             )
-        judged = np.zeros(len(graph.sets), dtype=bool)
-        for sets, _ in layers:
-            judged[sets] = True
-        usual = np.concatenate([own for _, own in layers]).mean()
-        for weight in graph.writers:
-            kept = weight.axes[weight.writes][keep[weight.axes[weight.writes]]]
-            if not judged[kept].all():
-                size = np.abs(filter_matrix(weight, keep)).sum(axis=1)[~judged[kept]]
-                layers.append((kept[~judged[kept]], usual * size / max(size.mean(), np.finfo(float).tiny)))
-        return self.pool(graph, layers)
+        return self.pool(graph, layers, keep)
+
+    def tell_unjudged(self):
+        """As announced: no warning."""
 
     def layer_scale(self, scores: np.ndarray) -> float:
         return 1.0

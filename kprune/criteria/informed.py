@@ -36,6 +36,9 @@ class DataCriterion(Criterion):
     def scores(self, graph: Graph, keep: np.ndarray, statistics: Statistics | None = None) -> np.ndarray:
         """One score per channel set.
 
+        A layer to which nothing is carried back, such as one that only a comparison listens to, is not judged (see
+        `Criterion.pool`).
+
         Args:
           graph: the traced model.
           keep: bool, one per channel set.
@@ -51,8 +54,10 @@ class DataCriterion(Criterion):
             found = [statistics.of(measure, weight) for measure in self.needs]
             if all(found):
                 kept = keep[weight.axes[weight.writes]]
-                layers.append((weight.axes[weight.writes][kept], self.kept_scores(found, kept)))
-        return self.pool(graph, layers)
+                own = self.kept_scores(found, kept)
+                if own.any() or not any(measure.walk for measure in self.needs):
+                    layers.append((weight.axes[weight.writes][kept], own))
+        return self.pool(graph, layers, keep)
 
     def kept_scores(self, found: list[dict[str, np.ndarray]], kept: np.ndarray) -> np.ndarray:
         """Scores of those channels of a layer that are kept; to be overridden where they depend on each other."""
@@ -86,6 +91,10 @@ class Informed(Criterion):
         super().__init__(criterion.ranking)
         self.name, self.over_gain = criterion.name, criterion.over_gain
         self.criterion, self.data, self.verbose = criterion, data, verbose
+
+    @property
+    def unjudged(self) -> tuple[str, ...]:
+        return self.criterion.unjudged
 
     def scores(self, graph: Graph, keep: np.ndarray) -> np.ndarray:
         return self.criterion.scores_from(graph, keep, self.data, self.verbose)

@@ -183,11 +183,10 @@ class Collector:
         """The sums of all measures for one map."""
         tape, backs, (labels, correct, classes) = known
         maps = channels_last(tape.values[view.place], view)
-        carried = {
-            walk: channels_last(found[view.place], view) if view.place in found else ops.zeros_like(maps)
-            for walk, found in backs.items()
-        }
+        carried = {walk: channels_last(found[view.place], view) for walk, found in backs.items() if view.place in found}
         for measure in asking:
+            if measure.walk and measure.walk not in carried:
+                continue  # nothing is carried back so far: of this map it knows nothing
             seen = Seen(maps, carried.get(measure.walk), labels, correct, classes)
             own = self.sums[measure].setdefault(key, {})
             for name, value in measure.sums(first(seen, self.wants(measure))).items():

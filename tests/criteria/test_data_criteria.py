@@ -423,3 +423,27 @@ def test_batchnorm_criteria_want_a_batchnorm(name):
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, name="a")(inputs))
     with pytest.raises(kprune.ModelError, match="has no BatchNorm"):
         kprune.plan_pruning(keras.Model(inputs, layers.Dense(2)(x)), 0.4, criterion=name)
+
+
+def compared():
+    """A network in which only a comparison listens to some channels: no gradient comes back to them."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", name="seen")(inputs)
+    hidden = layers.Conv2D(6, 1, activation="relu", name="hidden")(x)
+    mask = keras.ops.greater(layers.Conv2D(1, 1, name="gate")(hidden), 0.1)
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(keras.ops.where(mask, x, 0.5 * x))
+    return randomize(keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x))))
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "relevance"])
+def test_not_to_know_is_no_reason_to_remove(criterion, caplog):
+    model, rng = compared(), np.random.default_rng(0)
+    data = rng.normal(size=(32, 8, 8, 3)).astype("float32"), rng.integers(0, 3, 32)
+    with caplog.at_level("WARNING", "kprune"):
+        plan = kprune.plan_pruning(model, 0.3, criterion=criterion, data=data)
+    kept = {entry.path: len(entry.keep) / entry.filters for entry in plan.layers}
+    silent = plan.criterion.get("unjudged", [])
+    assert kept["hidden"] > 0.3
+    if criterion == "taylor":
+        assert "hidden" in silent and "seen" not in silent
+        assert "says nothing of hidden" in caplog.text and "says nothing of hidden" in plan.summary()
