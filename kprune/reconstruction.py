@@ -5,7 +5,6 @@ ThiNet (Luo 2017), channel pruning (He 2017) and "Pruning with Compensation" (21
 
 import logging
 from collections import defaultdict
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,16 +13,14 @@ from kprune._autodiff import without_gradients
 from kprune.criteria.elimination import Reader, as_float, images_for, linear_readers, places_for
 from kprune.execution import Step, run, walk
 from kprune.graph import Graph, calls_by_operation, trace
-from kprune.linear import LinearMap, Places
-from kprune.normal_equations import RIDGE, Fit, pool, summarize
+from kprune.linear import Places
 from kprune.progress import Progress
+from kprune.refit import Intercept, Refit
 from kprune.structure import Landing, landings, scale_of
 from kprune.surgery import rebuild
 
 SMALLEST_SCALE = 1e-3  # of a BatchNorm; below it nothing that the layer does is heard
 HELD_BACK = 8  # of so many images one is not fitted to, but judges the fit
-RIDGES = RIDGE, 0.01, 0.1, 1.0  # the images held back choose among them
-FEW_ROWS = 8  # rows per feature up to which there is a choice
 logger = logging.getLogger("kprune")
 
 
@@ -97,35 +94,6 @@ def proceed(walking, outputs) -> Step | None:
         return None
 
 
-@dataclass
-class Refit:
-    """One kernel to fit, and what its fits start from.
-
-    Attributes:
-      reader: the kernel in the original network.
-      kept: which of its filters stay, one boolean per column.
-      features: which of its features stay, `[groups, features]`.
-      start: the kernel of the pruned network as it was, as `[groups, features, filters]`.
-      calls: how often its layer is called.
-      error: the mean square of its error on the images held back, without a fit and with it; NaN before.
-    """
-
-    reader: Reader
-    kept: np.ndarray = field(repr=False)
-    features: np.ndarray = field(repr=False)
-    start: np.ndarray = field(repr=False)
-    calls: int = 1
-    error: tuple[float, float] = (np.nan, np.nan)
-
-    @property
-    def left_out(self) -> bool:
-        return not self.error[1] <= self.error[0]
-
-    @property
-    def linear(self) -> LinearMap:
-        return self.reader.linear
-
-
 class Repair:
     """The fits of one network.
 
@@ -145,7 +113,6 @@ class Repair:
         self.readers: dict[int, list[Refit]] = defaultdict(list)
         for reader in linear_readers(graph):
             self.readers[id(reader.weight.layer)].append(self.refit(reader))
-        self.biases = {id(v): _keras.to_numpy(v) for v in self.shifted_variables()}
         self.later: dict[tuple[int, str], dict[int, list]] = {}
 
     def refit(self, reader: Reader) -> Refit:
@@ -155,14 +122,8 @@ class Repair:
         filters = weight.writes is not None and weight.axes[weight.writes] is not None
         kept = self.keep[reader.positions(weight.writes)[:, 0]] if filters else np.ones(start.shape[::2], bool)
         features = self.keep[reader.positions(weight.reads)[:, :, 0]]
-        return Refit(reader, kept.reshape(-1), features, start, len(self.calls[id(weight.layer)]))
-
-    def shifted_variables(self) -> list:
-        """The variables of the pruned network that a shift of a mean may go into."""
-        found = []
-        for refit in (refit for refits in self.readers.values() for refit in refits):
-            found += [v for v in (self.intercept(refit)[0],) if v is not None]
-        return found
+        intercept = self.intercept(reader)
+        return Refit(reader, kept.reshape(-1), features, start, intercept, len(self.calls[id(weight.layer)]))
 
     def look_ahead(self, images: tuple):
         """What stays of the tensors that layers see in their later calls in the original network."""
@@ -183,9 +144,9 @@ class Repair:
         for refit in refits if index else []:
             x, y = as_float(step.inputs[refit.linear.source]), as_float(output)
             places = self.places(refit, x, y, index)
-            target = self.target(refit, step.call.operation, x, y, places)
-            rows = kept_features(refit, refit.linear.rows(step.call.operation, x, places))
-            self.later.setdefault(refit.reader.key, {})[index] = self.parts(refit, rows, target)
+            rows = refit.kept_features(refit.linear.rows(step.call.operation, x, places))
+            parts = refit.parts(rows, refit.target(step.call.operation, x, y, places), self.held)
+            self.later.setdefault(refit.reader.key, {})[index] = parts
 
     def places(self, refit: Refit, x: np.ndarray, y: np.ndarray, index: int) -> Places:
         """Output places by lot, the same in both sweeps; few where the calls of all layers would not fit in memory."""
@@ -249,54 +210,14 @@ class Repair:
                 continue
             y = as_float(output)
             places = self.places(refit, whole, y, index)
-            target = self.target(refit, before.call.operation, whole, y, places)
+            target = refit.target(before.call.operation, whole, y, places)
             target = target + self.missing(refit, before.call, places, y.shape)
-            parts = self.parts(refit, refit.linear.rows(after.call.operation, seen, places), target)
+            parts = refit.parts(refit.linear.rows(after.call.operation, seen, places), target, self.held)
             if index == 0:
                 later = self.later.get(refit.reader.key, {})
-                self.fit(refit, after.call.operation, [parts, *later.values()])
+                refit.fit(after.call.operation, [parts, *later.values()])
             else:
                 self.next_later.setdefault(refit.reader.key, {})[index] = parts
-
-    def parts(self, refit: Refit, rows: np.ndarray, target: np.ndarray) -> list:
-        """What is fitted to and what judges: rows with what the kernel as it was fails to give, of all images but those
-        held back, and of those; the second is empty where none is.
-        """
-        target = np.moveaxis(target.reshape(len(target), len(rows), -1), 1, 0)
-        errors = target - rows @ refit.start
-        held = np.repeat(self.held, rows.shape[1] // len(self.held))
-        return [summarize(rows[:, which], errors[:, which]) for which in (~held, held) if which.any()]
-
-    def fit(self, refit: Refit, layer, parts: list[list]):
-        """Fits a kernel, unless that raises the error on what was held back."""
-        variable, sign = self.intercept(refit)
-        pools = [pool([part[which] for part in parts]) for which in range(len(parts[0]))]
-
-        seen, judged = (pools[which] if variable is not None else pools[which].about_zero() for which in (0, -1))
-        ridges = RIDGES[:1] if seen.count > FEW_ROWS * len(refit.start[0]) else RIDGES
-        fits = [seen.fit(ridge) for ridge in ridges]
-        errors = [judged.error(fit) for fit in fits]
-        fitted = fits[int(np.argmin(errors))]
-        refit.error = judged.error(None), min(errors)
-        if refit.left_out:
-            fitted = Fit(np.zeros_like(fitted.change), np.zeros_like(fitted.shift))
-        kernel = _keras.variables_by_name(layer)[refit.linear.weight]
-        matrix = (refit.start + fitted.change).astype(np.float32)
-        kernel.assign(refit.linear.kernel(layer, matrix, tuple(kernel.shape)))
-        if variable is not None:
-            value = np.array(self.biases[id(variable)], dtype=np.float32)
-            row = refit.linear.row if sign > 0 else ()
-            value[row] += (sign * fitted.shift).reshape(value[row].shape).astype(np.float32)
-            variable.assign(value)
-
-    def target(self, refit: Refit, layer, x: np.ndarray, output: np.ndarray, places: Places) -> np.ndarray:
-        """What the layer's kernel made of its input in the original, for the filters that stay: `[rows, filters]`."""
-        linear = refit.linear
-        if linear.shown(layer):
-            return (linear.outputs_at(layer, output, places) - linear.offset(layer, len(refit.kept)))[:, refit.kept]
-        matrix = linear.matrix(layer, as_float(_keras.variables_by_name(layer)[linear.weight]))
-        made = np.moveaxis(linear.rows(layer, x, places) @ matrix, 0, 1)
-        return made.reshape(places.index.size, -1)[:, refit.kept]
 
     def missing(self, refit: Refit, call, places: Places, shape: tuple) -> np.ndarray | float:
         """What the streams that the output is added to lack by now, in the units of the kernel's output; nothing where
@@ -316,19 +237,20 @@ class Repair:
         )
         return (lack * inverse).astype(np.float32)
 
-    def intercept(self, refit: Refit) -> tuple:
-        """The variable of the pruned network that takes a shift of the mean, and the sign with which; None where there
-        is none: no bias, and no BatchNorm that stands after all its calls and nowhere else.
+    def intercept(self, reader: Reader) -> Intercept | None:
+        """What of the pruned network takes a shift of the mean: the bias, or a BatchNorm that stands after all calls of
+        the layer and nowhere else; None where there is neither.
         """
-        weight, linear = refit.reader.weight, refit.linear
+        weight, linear = reader.weight, reader.linear
         bias = _keras.variables_by_name(self.twin[weight.path]).get(linear.bias)
         if bias is not None:
-            return bias, 1.0
+            return Intercept(bias, as_float(bias), linear.row, 1.0)
         norms = [self.landings.get(call.outputs[0], Landing()).norm for call in self.calls[id(weight.layer)]]
         alone = None not in norms and len(self.calls[norms[0].owner]) == len(norms)
         if not alone or len({norm.owner for norm in norms}) > 1 or not linear.shown(weight.layer):
-            return None, 1.0
-        return _keras.variables_by_name(self.twin[norms[0].path])["moving_mean"], -1.0
+            return None
+        mean = _keras.variables_by_name(self.twin[norms[0].path])["moving_mean"]
+        return Intercept(mean, as_float(mean), (), -1.0)
 
     def values(self) -> dict[int, np.ndarray]:
         """The weights of the pruned network in the shapes of the original, by the id of the original's variable."""
@@ -358,8 +280,3 @@ class Repair:
                 errors[1],
                 errors[0],
             )
-
-
-def kept_features(refit: Refit, rows: np.ndarray) -> np.ndarray:
-    """Rows of the original network, `[groups, rows, features]`, without the features that go."""
-    return np.stack([own[:, stays] for own, stays in zip(rows, refit.features, strict=True)])

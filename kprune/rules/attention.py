@@ -8,7 +8,8 @@ import numpy as np
 from kprune import _keras
 from kprune.channels import Barrier, along, spread
 from kprune.linear import DenseMap, LinearMap
-from kprune.rules.base import Call, Rule, Weight, fold, register_rule
+from kprune.rules.base import Call, Rule, Weight, register_rule
+from kprune.rules.liveness import fold
 
 layers = keras.layers
 

@@ -12,6 +12,7 @@ from kprune import _keras
 from kprune.channels import Barrier, Channels
 from kprune.errors import OptionError
 from kprune.linear import LinearMap
+from kprune.rules.liveness import live_by_ids
 
 
 @dataclass(frozen=True)
@@ -142,56 +143,7 @@ class Rule:
         Returns:
           The same for each input, in the shapes of their ids.
         """
-        anything = any(array.any() for array in live)
-        if self.sums or not anything:
-            return [anything & ~always_zero(value, ids) for value, ids in zip(values, call.ids_in, strict=True)]
-        passing = np.concatenate([ids.reshape(-1) for ids in call.ids_out])
-        alive = np.concatenate([ids[on] for ids, on in zip(call.ids_out, live, strict=True)])
-        read, audible = self.read_by_weights(call, passing, alive)
-        found = []
-        for index, (ids, value) in enumerate(zip(call.ids_in, values, strict=True)):
-            own = np.isin(ids, audible) & ~always_zero(value, ids)
-            known = np.isin(ids, read)
-            if index == 0:
-                own |= np.isin(ids, alive)
-                known |= np.isin(ids, passing)
-            found.append(own | ~known)
-        return found
-
-    def read_by_weights(self, call: Call, passing: np.ndarray, alive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The ids that weights are summed over, and those among them whose weights to what matters are not all zero."""
-        read, audible = [np.zeros(0, int)], [np.zeros(0, int)]
-        variables = _keras.variables_by_name(call.operation) if _keras.is_layer(call.operation) else {}
-        for weight in self.weights(call):
-            ids = None if weight.reads is None else weight.axes[weight.reads]
-            if ids is None:
-                continue
-            value, made = _keras.read(variables[weight.name]), weight.writes
-            filters = None if made is None else weight.axes[made]
-            if filters is not None and np.isin(filters, passing).all():
-                value = np.compress(np.isin(filters, alive), value, axis=made)
-            used = np.any(value != 0, axis=tuple(axis for axis in range(value.ndim) if axis != weight.reads))
-            read.append(ids)
-            audible.append(ids[used])
-        return np.concatenate(read), np.concatenate(audible)
-
-
-def always_zero(value: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Where a tensor is zero whatever the input, in the shape of its ids.
-
-    Args:
-      value: its constants, see `Rule.constants`.
-      ids: its ids.
-    """
-    return fold(value == 0, ids.shape, np.all)
-
-
-def fold(array: np.ndarray, shape: tuple, over: Callable = np.any) -> np.ndarray:
-    """A boolean array as one of another shape of its rank: where that has size 1, `over` all that lie along the axis;
-    elsewhere broadcast.
-    """
-    axes = tuple(axis for axis, size in enumerate(shape) if size == 1 and array.shape[axis] > 1)
-    return np.broadcast_to(over(array, axis=axes, keepdims=True) if axes else array, shape)
+        return live_by_ids(self, call, live, values)
 
 
 _rules: dict[type, Rule] = {}

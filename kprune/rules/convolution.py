@@ -12,13 +12,13 @@ from kprune.rules.base import (
     Weight,
     apply_elementwise,
     channel_axis,
-    fold,
     is_elementwise,
     maps_zero_to_zero,
     positions,
     register_rule,
     require_plain_kernel,
 )
+from kprune.rules.liveness import fold
 
 layers = keras.layers
 

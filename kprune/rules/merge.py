@@ -7,7 +7,8 @@ import numpy as np
 
 from kprune import _keras
 from kprune.channels import Barrier, varying_axes
-from kprune.rules.base import Call, Rule, bare, fold, register_rule
+from kprune.rules.base import Call, Rule, bare, register_rule
+from kprune.rules.liveness import fold
 
 layers = keras.layers
 
