@@ -260,6 +260,12 @@ class Repair:
             kept = [slice(None) if sets is None else self.keep[sets] for sets in weight.axes]
             value[np.ix_(*(np.arange(n)[k] for n, k in zip(value.shape, kept, strict=True)))] = new.value()
             found[id(weight.variable)] = value
+        for reader in (refit.reader for refits in self.readers.values() for refit in refits):
+            weight, name = reader.weight, reader.linear.bias
+            bias = _keras.variables_by_name(weight.layer).get(name)
+            if bias is not None:  # of as many numbers in both, where it follows no channels
+                new = _keras.variables_by_name(self.twin[weight.path])[name]
+                found.setdefault(id(bias), _keras.to_numpy(new))
         return found
 
     def tell(self, images: int, errors: list[float]):

@@ -97,7 +97,7 @@ def check_with_images(model, plan, target):
     """The repair does not make outputs worse on images that it did not see, and the default criterion with images
     leaves them finite and alive.
     """
-    images, others = random_images(model, 64), random_images(model, 64, seed=2)
+    images, others = random_images(model, 128), random_images(model, 128, seed=2)
     wanted = outputs(model, others)
     if not all(np.isfinite(y).all() and (y.std(axis=0) > 1e-4 * np.abs(y).max()).all() for y in wanted):
         return  # a network that says nothing, or runs over

@@ -101,6 +101,20 @@ def test_the_reader_is_repaired(reader, caplog):
 
 
 @pytest.mark.parametrize("reader", READERS)
+def test_a_constant_that_goes_is_made_up_for_by_the_bias(reader):
+    """Of channels that always say the same nothing is missed, though no weight can say it."""
+    model = network(reader)
+    kernel, bias = (np.array(w) for w in model.get_layer("pruned").get_weights())
+    kernel[..., :16] *= 1e-3
+    bias[:16] = np.linspace(0.3, 0.6, 16)
+    model.get_layer("pruned").set_weights([kernel, bias])
+    limits, images = kprune.Limits(include="pruned", min_channels=16), walks(200)
+    plan = kprune.plan_pruning(model, 0.3, criterion="l1", limits=limits)
+    plain, repaired = (error(model, kprune.apply_plan(model, plan, data=data), walks(50, 1)) for data in (None, images))
+    assert repaired < 0.05 * plain
+
+
+@pytest.mark.parametrize("reader", READERS)
 def test_the_cost_of_its_channels_comes_from_what_it_sees(reader):
     """A channel that another says as well costs next to nothing, however large its weights."""
     model = network(reader)
