@@ -71,7 +71,7 @@ def heard_sets(graph: Graph, call: Call) -> np.ndarray:
     heard = [set_of[ids[where]] for ids, where in zip(call.ids_in, live, strict=True)]
     given = np.unique(np.concatenate(heard or [np.zeros(0, int)]))
     given = given[graph.prunable[given]]
-    if rule.sums or not len(given):
+    if rule.sums_over_channels(call) or not len(given):
         return given
     read = [set_of[w.axes[w.reads]] for w in rule.weights(call) if w.reads is not None and w.axes[w.reads] is not None]
     passing = [set_of[ids].reshape(-1) for ids in call.ids_out]

@@ -36,8 +36,6 @@ def parts(call: Call) -> tuple[int, int, int]:
 class Attention(Rule):
     """Attention without projections: sums over the channels of query and key, weighs those of the value."""
 
-    sums = True
-
     def channels(self, call: Call, channels) -> list[np.ndarray]:
         query, value, key = parts(call)
         channels.tie(last_axis(call, query), last_axis(call, key))
@@ -49,6 +47,9 @@ class Attention(Rule):
 
     def rests(self, call: Call) -> bool:
         return call.resting[1]
+
+    def sums_over_channels(self, call: Call) -> bool:
+        return True
 
     def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
         """A channel of the value matters where it comes out, those of query and key wherever anything does."""

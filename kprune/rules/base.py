@@ -85,11 +85,9 @@ class Rule:
 
     Attributes:
       resizes: whether its config or arguments hold a number of channels, so that all calls of one operation must agree.
-      sums: whether it sums over channels without weights, so that only a channel of zeros can go unnoticed.
     """
 
     resizes = False
-    sums = False
 
     def channels(self, call: Call, channels: Channels) -> list[np.ndarray]:
         """The ids of the outputs. May make fresh ids, tie, freeze, or raise `Barrier` with a reason in words."""
@@ -121,6 +119,10 @@ class Rule:
           values: the same of each input; arrays that broadcast to the input's shape.
         """
         return [np.full((1,) * len(shape), np.nan) for shape in call.output_shapes]
+
+    def sums_over_channels(self, call: Call) -> bool:
+        """Whether it sums over channels without weights, so that only a channel of zeros can go unnoticed."""
+        return False
 
     def linear_maps(self, call: Call) -> list[LinearMap]:
         """How its kernels act, those that are a matrix product in which channels are summed over: what a repair fits

@@ -88,8 +88,6 @@ def profile(array: np.ndarray, axis: int, over=np.any) -> np.ndarray:
 class Product(Rule):
     """A product of tensors that its subscripts describe."""
 
-    sums = True
-
     def subscripts(self, call: Call) -> tuple[list[str], str]:
         raise NotImplementedError
 
@@ -98,6 +96,9 @@ class Product(Rule):
 
     def rests(self, call: Call) -> bool:
         return all(call.resting)
+
+    def sums_over_channels(self, call: Call) -> bool:
+        return True
 
     def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
         """A channel along an axis of the result matters where it does there; one that is summed over, as long as

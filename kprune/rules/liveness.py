@@ -10,7 +10,7 @@ from kprune import _keras
 def live_by_ids(rule, call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
     """`Rule.live_inputs` for a rule that says nothing more of it."""
     anything = any(array.any() for array in live)
-    if rule.sums or not anything:
+    if rule.sums_over_channels(call) or not anything:
         return [anything & ~always_zero(value, ids) for value, ids in zip(values, call.ids_in, strict=True)]
     passing = np.concatenate([ids.reshape(-1) for ids in call.ids_out])
     alive = np.concatenate([ids[on] for ids, on in zip(call.ids_out, live, strict=True)])

@@ -97,20 +97,16 @@ class LayerNormalizationRule(Rule):
 class UnitNormalizationRule(Rule):
     """Divides by the norm, to which channels that are zero once removed give nothing."""
 
-    sums = True
+    def sums_over_channels(self, call: Call) -> bool:
+        return any(call.ids_in[0].shape[axis] > 1 for axis in np.atleast_1d(call.operation.axis))
 
     def channels(self, call: Call, channels) -> list[np.ndarray]:
-        over_channels = any(call.ids_in[0].shape[axis] > 1 for axis in np.atleast_1d(call.operation.axis))
-        if over_channels and not call.resting[0]:
+        if self.sums_over_channels(call) and not call.resting[0]:
             raise Barrier("it divides by a norm to which removed channels would add")
         return [call.ids_in[0]]
 
     def rests(self, call: Call) -> bool:
         return call.resting[0]
-
-    def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
-        over_channels = any(call.ids_in[0].shape[axis] > 1 for axis in np.atleast_1d(call.operation.axis))
-        return super().live_inputs(call, live, values) if over_channels else live
 
 
 @register_rule(layers.GroupNormalization)

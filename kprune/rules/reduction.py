@@ -43,10 +43,10 @@ class Average(Reduction):
 class Sum(Reduction):
     """Channels that are zero once removed may be summed over."""
 
-    sums = True
+    def sums_over_channels(self, call: Call) -> bool:
+        return any(call.ids_in[0].shape[axis] > 1 for axis in self.axes(call))
 
     def channels(self, call: Call, channels) -> list[np.ndarray]:
-        along_channels = any(call.ids_in[0].shape[axis] > 1 for axis in self.axes(call))
-        if along_channels and call.resting[0] and 0 not in self.axes(call):
+        if self.sums_over_channels(call) and call.resting[0] and 0 not in self.axes(call):
             return [channels.frozen(len(call.output_shapes[0]), f"'{call.path}' is a sum over channels")]
         return super().channels(call, channels)
