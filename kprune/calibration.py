@@ -10,6 +10,7 @@ from kprune.data import batches_of, check_inputs, require_end, require_finite
 from kprune.execution import execute
 from kprune.graph import Graph, trace
 from kprune.plan import Plan
+from kprune.rules import find_rule
 from kprune.structure import following_scale
 from kprune.surgery import rebuild
 
@@ -22,7 +23,7 @@ class Statistics:
 
     def apply(self, call, operation, args: tuple, kwargs: dict):
         """Runs one call; a BatchNorm normalizes by the batch and is added up."""
-        if isinstance(operation, keras.layers.BatchNormalization):
+        if find_rule(call.operation).normalizes_channels:
             self.add(operation, _keras.first_input(args, kwargs))
         return operation(*args, **kwargs)
 

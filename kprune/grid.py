@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune.kinds import LayerKind
+from kprune.rules import OperatorConfig
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Grid:
       ms: float `[len(widths_in), len(widths_out)]`.
     """
 
-    kind: LayerKind
+    kind: OperatorConfig
     widths_in: tuple[int, ...]
     widths_out: tuple[int, ...]
     ms: np.ndarray = field(repr=False, compare=False)
@@ -45,7 +45,7 @@ class Grid:
 
     @classmethod
     def from_json(cls, data: dict) -> "Grid":
-        ms, kind = np.array(data["ms"], dtype=float), LayerKind.from_json(data["kind"])
+        ms, kind = np.array(data["ms"], dtype=float), OperatorConfig.from_json(data["kind"])
         widths_in, widths_out = tuple(data["widths_in"]), tuple(data["widths_out"])
         rising = all(widths and list(widths) == sorted(set(widths)) for widths in (widths_in, widths_out))
         if not rising or ms.shape != (len(widths_in), len(widths_out)) or not np.isfinite(ms).all():

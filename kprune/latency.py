@@ -12,7 +12,8 @@ from kprune.errors import ModelError, OptionError
 from kprune.files import write_by_rename
 from kprune.graph import Graph, trace
 from kprune.grid import Grid
-from kprune.kinds import LayerKind, PricedCall, priced_calls
+from kprune.kinds import TimedCall, priced_calls
+from kprune.rules import OperatorConfig
 
 logger = logging.getLogger("kprune")
 SCHEMA = 1
@@ -47,7 +48,7 @@ class LatencyTable:
     machine: dict = field(repr=False, default_factory=dict)
     check: dict = field(default_factory=dict)
 
-    def grid(self, kind: LayerKind) -> Grid | None:
+    def grid(self, kind: OperatorConfig) -> Grid | None:
         """The grid of a kind of layer, or None."""
         return next((grid for grid in self.grids if grid.kind == kind), None)
 
@@ -55,7 +56,7 @@ class LatencyTable:
         """The milliseconds that one run of a model takes: the sum over its layers, and the overhead of a run.
 
         Activations and BatchNorms that the runtime merges into the layer before, and operations that
-        `kprune.kinds.describe` does not know, count as nothing.
+        of which no rule says what they are to a device, count as nothing.
 
         Args:
           model: a built functional or Sequential `keras.Model`.
@@ -138,7 +139,7 @@ class Latency(Quantity):
         free = unpriced(graph, self.calls)
         if free:
             logger.warning(
-                "No time is known for %s, which count as nothing. Expected: Layers that kprune.kinds.describe knows. "
+                "No time is known for %s, which count as nothing. Expected: Layers whose rule has an `operator`. "
                 "To mend: let a stop-watch decide (kprune.prune_to_latency), or give target_flops.",
                 ", ".join(f"'{path}'" for path in free),
             )
@@ -177,13 +178,13 @@ class Latency(Quantity):
         return widths
 
 
-def unpriced(graph: Graph, calls: list[PricedCall]) -> list[str]:
+def unpriced(graph: Graph, calls: list[TimedCall]) -> list[str]:
     """The layers that have FLOPs but no kind, such as grouped and transposed convs."""
     priced = {call.path for call in calls}
     return [entry.path for entry in CostModel(graph).cost().layers if entry.flops > 0 and entry.path not in priced]
 
 
-def grid_of(table: LatencyTable, call: PricedCall) -> Grid:
+def grid_of(table: LatencyTable, call: TimedCall) -> Grid:
     """The grid that prices a call.
 
     Raises:

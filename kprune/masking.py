@@ -5,6 +5,7 @@ import numpy as np
 
 from kprune import _keras
 from kprune.graph import Graph, SlicedWeight
+from kprune.rules import find_rule
 
 
 def weight_mask(weight: SlicedWeight, keep: np.ndarray) -> np.ndarray:
@@ -89,9 +90,6 @@ class MaskedLayer(keras.layers.Wrapper):
         return {**super().get_config(), "masks": self.masks}
 
 
-SEPARATE_INPUTS = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
-
-
 @keras.saving.register_keras_serializable("kprune")
 class MaskedAttention(MaskedLayer):
     """The same around a layer that takes query, value and key as arguments of their own."""
@@ -112,7 +110,7 @@ def wrap(layer, weights: list[SlicedWeight], keep: np.ndarray):
     """The layer in a `MaskedLayer`, or as it is where it loses nothing or has no weights."""
     masks = {weight.name: weight_mask(weight, keep) for weight in weights}
     packed = {name: pack(mask) for name, mask in masks.items() if not mask.all()}
-    kind = MaskedAttention if isinstance(layer, SEPARATE_INPUTS) else MaskedLayer
+    kind = MaskedAttention if find_rule(layer).separate_inputs else MaskedLayer
     return kind(layer, packed, name=layer.name) if packed else layer
 
 

@@ -2,16 +2,11 @@
 
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
-from kprune import _keras
 from kprune.graph import Graph, SlicedWeight
 from kprune.rules import find_rule
-from kprune.rules.base import bare
 from kprune.rules.merge import Concatenate
-
-ADDITIONS = (keras.layers.Add, *bare("Add"))
 
 
 @dataclass(frozen=True)
@@ -79,9 +74,7 @@ def densely_connected(graph: Graph) -> np.ndarray:
 
 def following_scale(graph: Graph) -> dict[str, np.ndarray]:
     """For each layer followed by a BatchNorm, `gamma / sqrt(var + eps)` per filter."""
-    reader = {
-        call.inputs[0]: call for call in graph.calls if isinstance(call.operation, keras.layers.BatchNormalization)
-    }
+    reader = {call.inputs[0]: call for call in graph.calls if find_rule(call.operation).normalizes_channels}
     scales = {}
     for call in graph.calls:
         norm = reader.get(call.outputs[0]) if call.outputs else None
@@ -115,22 +108,21 @@ def landings(graph: Graph) -> dict[int, Landing]:
 
     def only_user(place: int, kind):
         found = users.get(place, [])
-        return found[0] if len(found) == 1 and found[0] is not None and kind(found[0].operation) else None
+        alone = len(found) == 1 and found[0] is not None
+        return found[0] if alone and kind(find_rule(found[0].operation)) else None
 
     owners, found = {id(weight.layer) for weight in graph.readers}, {}
     for call in graph.calls:
         if call.owner in owners:
             place = call.outputs[0]
-            norm = only_user(place, lambda op: isinstance(op, keras.layers.BatchNormalization))
+            norm = only_user(place, lambda rule: rule.normalizes_channels)
             place = place if norm is None else norm.outputs[0]
-            addition = only_user(place, lambda op: isinstance(op, ADDITIONS))
+            addition = only_user(place, lambda rule: rule.adds)
             others = () if addition is None else tuple(p for p in addition.inputs if p != place)
             found[call.outputs[0]] = Landing(norm, others, place if addition is None else addition.outputs[0])
     return found
 
 
 def scale_of(norm) -> np.ndarray:
-    """What a BatchNorm multiplies each channel by: `gamma / sqrt(var + eps)`, float64."""
-    own = {name: _keras.to_numpy(v).astype(float) for name, v in _keras.variables_by_name(norm).items()}
-    deviation = np.sqrt(own["moving_variance"] + norm.epsilon)
-    return own.get("gamma", np.ones_like(deviation)) / deviation
+    """What a BatchNorm multiplies each channel by, float64."""
+    return find_rule(norm).channel_scale(norm)

@@ -12,8 +12,9 @@ import kprune
 from kprune.cost import CostModel
 from kprune.graph import trace
 from kprune.grid import Grid
-from kprune.kinds import LayerKind, priced_calls
+from kprune.kinds import priced_calls
 from kprune.latency import Latency, LatencyTable, on_the_way, slope
+from kprune.rules import OperatorConfig
 
 layers = keras.layers
 
@@ -63,8 +64,8 @@ def table(model):
 
 def by_hand(stream, inner):
     """The time of the network at these widths, layer by layer."""
-    kinds = {"conv3": LayerKind("conv", (8, 8), (3, 3)), "conv1": LayerKind("conv", (8, 8), (1, 1))}
-    kinds |= {name: LayerKind(name, ()) for name in ("depthwise", "add", "mean", "dense")}
+    kinds = {"conv3": OperatorConfig("conv", (8, 8), (3, 3)), "conv1": OperatorConfig("conv", (8, 8), (1, 1))}
+    kinds |= {name: OperatorConfig(name, ()) for name in ("depthwise", "add", "mean", "dense")}
     parts = [("conv3", 3, stream), ("conv3", stream, inner), ("depthwise", 0, inner), ("conv1", inner, stream)]
     parts += [("add", 0, stream), ("mean", 0, stream), ("dense", stream, 3)]
     return 0.25 + sum(milliseconds(kinds[name], *widths) for name, *widths in parts)
@@ -97,7 +98,7 @@ def test_layers_whose_time_is_not_known_are_named(model, caplog):
 
 
 def test_between_knots_a_grid_is_bilinear_and_below_them_constant():
-    kind = LayerKind("conv", (8, 8), (1, 1), (1, 1), (1, 1), "same")
+    kind = OperatorConfig("conv", (8, 8), (1, 1), (1, 1), (1, 1), "same")
     grid = Grid(kind, (4, 8), (2, 10), np.array([[1.0, 2.0], [3.0, 6.0]]))
     assert grid.at(6, 6) == pytest.approx((1 + 2 + 3 + 6) / 4)
     assert grid.at(5, 2) == pytest.approx(1.5) and grid.at(1, 1) == pytest.approx(1.0)

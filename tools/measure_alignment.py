@@ -30,14 +30,14 @@ SWEEPS = flags.DEFINE_integer("sweeps", 5, "How often everything is measured; th
 
 
 def main(_) -> None:
-    from kprune.kinds import LayerKind
     from kprune.profiling.profile import fastest, time_here, time_layer
+    from kprune.rules import OperatorConfig
 
     widths, side = [int(width) for width in WIDTHS.value], (SIZE.value, SIZE.value)
-    kinds = [LayerKind("conv", side, (k, k), (1, 1), (1, 1), "same") for k in (3, 1)]
+    kinds = [OperatorConfig("conv", side, (k, k), (1, 1), (1, 1), "same") for k in (3, 1)]
     columns = [(name, kind) for name in RUNTIMES.value for kind in kinds]
 
-    def watch(name: str, kind: LayerKind, width_in: int, width_out: int) -> float:
+    def watch(name: str, kind: OperatorConfig, width_in: int, width_out: int) -> float:
         runtime, _, quantize = name.partition("-")
         here = functools.partial(time_here, THREADS.value)
         return time_layer(runtime, quantize or None, here, kind, width_in, width_out)

@@ -6,6 +6,7 @@ from kprune import _keras
 from kprune.errors import OptionError
 from kprune.graph import trace
 from kprune.options import is_number
+from kprune.rules import find_rule
 
 
 class ScalePenalty:
@@ -73,7 +74,7 @@ class BatchNormPenalty(keras.callbacks.Callback):
             weight.variable
             for weight in graph.weights
             if weight.name == "gamma"
-            and isinstance(weight.layer, keras.layers.BatchNormalization)
+            and find_rule(weight.layer).normalizes_channels
             and weight.variable.trainable
             and graph.prunable[weight.axes[0]].any()
         ]

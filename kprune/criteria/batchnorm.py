@@ -9,6 +9,7 @@ from kprune import _keras
 from kprune.criteria.base import Criterion, register_criterion
 from kprune.errors import ModelError
 from kprune.graph import Graph
+from kprune.rules import find_rule
 
 
 class BatchNormCriterion(Criterion):
@@ -46,7 +47,7 @@ class BatchNormCriterion(Criterion):
 def scales_and_offsets(graph: Graph) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The channel sets, gamma and beta of each BatchNorm; one without a scale has ones, one without an offset zeros."""
     for weight in graph.weights:
-        if weight.name == "moving_mean" and isinstance(weight.layer, keras.layers.BatchNormalization):
+        if weight.name == "moving_mean" and find_rule(weight.layer).normalizes_channels:
             own = {name: _keras.to_numpy(v).astype(float) for name, v in _keras.variables_by_name(weight.layer).items()}
             ones = np.ones(weight.shape)
             yield weight.axes[0], own.get("gamma", ones), own.get("beta", 0 * ones)

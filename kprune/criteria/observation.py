@@ -3,21 +3,12 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-import keras
 import numpy as np
 
 from kprune.channels import along, varying_axes
 from kprune.graph import Graph, SlicedWeight, calls_by_operation
 from kprune.rules import Call, find_rule
 from kprune.rules.base import channel_axis
-from kprune.rules.elementwise import ActivationRule, Elementwise, PassThrough, PReLURule
-from kprune.rules.merge import Average, Concatenate, Merge, Subtract
-from kprune.rules.normalization import BatchNormalizationRule, RescalingRule
-from kprune.rules.spatial import Spatial
-
-ACTIVATIONS = (Elementwise, ActivationRule, PReLURule)
-# What may stand between a conv and its activation.
-BETWEEN = (BatchNormalizationRule, RescalingRule, PassThrough, Merge, Subtract, Average, Concatenate, Spatial)
 
 
 @dataclass(frozen=True)
@@ -67,7 +58,7 @@ def view_after(graph: Graph, call: Call, weight: SlicedWeight, readers_of: dict)
                 continue
             if activates(reader):
                 return view
-            if type(find_rule(reader.operation)) in BETWEEN:
+            if find_rule(reader.operation).transparent_to_probes:
                 seen.add(reader.outputs[0])
                 queue.append(reader.outputs[0])
     return last_own(graph, call, readers_of, first, sets)
@@ -75,15 +66,13 @@ def view_after(graph: Graph, call: Call, weight: SlicedWeight, readers_of: dict)
 
 def activates(call: Call) -> bool:
     """Whether a call is an activation, or has one of its own that is not linear."""
-    if isinstance(find_rule(call.operation), ACTIVATIONS):
-        return getattr(call.operation, "activation", None) is not keras.activations.linear
-    return getattr(call.operation, "activation", None) not in (None, keras.activations.linear)
+    return find_rule(call.operation).activates(call)
 
 
 def last_own(graph: Graph, call: Call, readers_of: dict, view: View, sets: np.ndarray) -> View:
     """The output of a layer, or of the normalization that alone reads it."""
     following = readers_of[call.outputs[0]]
-    if len(following) == 1 and isinstance(find_rule(following[0].operation), BatchNormalizationRule):
+    if len(following) == 1 and find_rule(following[0].operation).normalizes_channels:
         return view_of(graph, following[0], sets) or view
     return view
 

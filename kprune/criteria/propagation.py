@@ -24,7 +24,7 @@ import keras
 from kprune import _keras, _remaking
 from kprune._autodiff import linearize
 from kprune.criteria.backward import Recorded
-from kprune.rules import Rule, convolution, dense, elementwise, find_rule, merge, normalization, shape
+from kprune.rules import find_rule
 
 ops = keras.ops
 EPSILON = 1e-9
@@ -109,7 +109,7 @@ def unbiased(config: dict) -> dict:
 def twins_of(layer, input_shape: tuple) -> list[LinearTwin]:
     """The linear steps of a layer: one, or the depthwise and the pointwise one of a separable conv."""
     kernels = {name: ops.cast(v, "float32") for name, v in _keras.variables_by_name(layer).items()}
-    if not isinstance(find_rule(layer), convolution.SeparableConvolution):
+    if "pointwise_kernel" not in kernels:
         return [LinearTwin(layer, layer.get_config(), input_shape, kernels["kernel"])]
     config, dimensions = layer.get_config(), len(layer.kernel_size)
     first = getattr(keras.layers, f"DepthwiseConv{dimensions}D")(
@@ -135,10 +135,11 @@ class Propagation:
 
     def __call__(self, step: Recorded, arriving: Sequence) -> list:
         """The relevance of a step's inputs from that of its outputs; None where the walk ends."""
-        rule = find_rule(step.call.operation)
-        if isinstance(rule, WITH_KERNEL) and not getattr(step.call.operation, "quantization_mode", None):
-            return self.by_contributions(step, arriving)
-        return rule_of(rule)(step, arriving)
+        passes = find_rule(step.call.operation).relevance
+        if passes != "contributions":
+            return PASSES[passes](step, arriving)
+        plain = not getattr(step.call.operation, "quantization_mode", None)
+        return self.by_contributions(step, arriving) if plain else in_proportion(step, arriving)
 
     def by_contributions(self, step: Recorded, arriving: Sequence) -> list:
         layer = step.call.operation
@@ -153,28 +154,9 @@ class Propagation:
         return [relevance, *(None for _ in step.inputs[1:])]
 
 
-WITH_KERNEL = (
-    convolution.Convolution,
-    convolution.TransposedConvolution,
-    convolution.DepthwiseConvolution,
-    convolution.SeparableConvolution,
-    dense.DenseRule,
-)
-_BACK: dict[type, Callable] = {
-    normalization.BatchNormalizationRule: pass_on,
-    normalization.RescalingRule: pass_on,
-    normalization.NormalizationRule: pass_on,
-    elementwise.Elementwise: pass_on,
-    elementwise.PassThrough: pass_on,
-    elementwise.ActivationRule: pass_on,
-    elementwise.SoftmaxRule: pass_on,
-    elementwise.PReLURule: pass_on,
-    shape.Rearrange: transport,
-    merge.Concatenate: transport,
-    merge.Multiply: in_equal_parts,
+PASSES: dict[str, Callable] = {
+    "in_proportion": in_proportion,
+    "pass_on": pass_on,
+    "transport": transport,
+    "equal_parts": in_equal_parts,
 }
-
-
-def rule_of(rule: Rule) -> Callable:
-    """How relevance passes the operations of a family."""
-    return next((_BACK[cls] for cls in type(rule).__mro__ if cls in _BACK), in_proportion)

@@ -12,6 +12,7 @@ from kprune.criteria.backward import by_gradient
 from kprune.criteria.propagation import Propagation
 from kprune.errors import OptionError
 from kprune.graph import Graph
+from kprune.rules import find_rule
 
 ops = keras.ops
 
@@ -142,7 +143,7 @@ def gives_probabilities(graph: Graph) -> bool:
     """Whether the first output comes from a softmax or sigmoid, rather than being logits."""
     last = next(call for call in reversed(graph.calls) if graph.ends[0] in call.outputs)
     known = (keras.activations.softmax, keras.activations.sigmoid)
-    return getattr(last.operation, "activation", None) in known or isinstance(last.operation, keras.layers.Softmax)
+    return getattr(last.operation, "activation", None) in known or find_rule(last.operation).gives_probabilities
 
 
 def cross_entropy(graph: Graph) -> Callable:

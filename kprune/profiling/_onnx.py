@@ -4,12 +4,12 @@ import functools
 
 import numpy as np
 
-from kprune.kinds import LayerKind
+from kprune.rules import OperatorConfig
 
 OPSET, IR_VERSION = 17, 8
 
 
-def one_layer(kind: LayerKind, width_in: int, width_out: int, quantize: str | None) -> bytes:
+def one_layer(kind: OperatorConfig, width_in: int, width_out: int, quantize: str | None) -> bytes:
     """The bytes of a float32 file with one layer; see `kprune.profiling._tflite.one_layer`."""
     from onnx import TensorProto, helper
 
@@ -36,14 +36,14 @@ def weights(shape: tuple[int, ...], filters: int) -> list:
     return [numpy_helper.from_array(values, "kernel"), numpy_helper.from_array(np.zeros(filters, np.float32), "bias")]
 
 
-def window(kind: LayerKind) -> dict:
+def window(kind: OperatorConfig) -> dict:
     """The attributes of what slides a window."""
     padding = {"same": "SAME_UPPER", "valid": "VALID"}[kind.padding]
     dilation = {"dilations": kind.dilation} if kind.dilation else {}
     return {"kernel_shape": kind.kernel, "strides": kind.strides, "auto_pad": padding, **dilation}
 
 
-def write_conv(kind: LayerKind, names: list[str], width_in: int, width_out: int):
+def write_conv(kind: OperatorConfig, names: list[str], width_in: int, width_out: int):
     from onnx import helper
 
     deep = kind.operation == "depthwise"
@@ -53,13 +53,13 @@ def write_conv(kind: LayerKind, names: list[str], width_in: int, width_out: int)
     return [conv, helper.make_node("Relu", ["sum"], ["output"])], weights(shape, width_out)
 
 
-def write_dense(kind: LayerKind, names: list[str], width_in: int, width_out: int):
+def write_dense(kind: OperatorConfig, names: list[str], width_in: int, width_out: int):
     from onnx import helper
 
     return [helper.make_node("Gemm", [*names, "kernel", "bias"], ["output"])], weights((width_in, width_out), width_out)
 
 
-def write_merge(operation: str, kind: LayerKind, names: list[str], *_):
+def write_merge(operation: str, kind: OperatorConfig, names: list[str], *_):
     from onnx import helper
 
     sums = [names[0], *(f"sum{index}" for index in range(1, len(names) - 1)), "sum"]
@@ -67,13 +67,13 @@ def write_merge(operation: str, kind: LayerKind, names: list[str], *_):
     return [*steps, helper.make_node("Relu", ["sum"], ["output"])], []
 
 
-def write_pool(operation: str, kind: LayerKind, names: list[str], *_):
+def write_pool(operation: str, kind: OperatorConfig, names: list[str], *_):
     from onnx import helper
 
     return [helper.make_node(operation, names, ["output"], **window(kind))], []
 
 
-def write_mean(kind: LayerKind, names: list[str], *_):
+def write_mean(kind: OperatorConfig, names: list[str], *_):
     from onnx import helper
 
     return [helper.make_node("GlobalAveragePool", names, ["output"])], []

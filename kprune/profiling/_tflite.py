@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from kprune.kinds import LayerKind
+from kprune.rules import OperatorConfig
 
 # Builtin operators: the name in the format, and the version that also knows 8 bits per channel.
 CONV, DEPTHWISE, DENSE = ("CONV_2D", 3), ("DEPTHWISE_CONV_2D", 3), ("FULLY_CONNECTED", 4)
@@ -83,7 +83,7 @@ class File:
             setattr(options, key, value)
         return options
 
-    def windows(self, name: str, kind: LayerKind, **values):
+    def windows(self, name: str, kind: OperatorConfig, **values):
         """The options of an operation that slides a window, with a ReLU merged as a runtime does."""
         padding = getattr(self.schema.Padding, kind.padding.upper())
         return self.options(name, padding=padding, strideH=kind.strides[0], strideW=kind.strides[1], **values)
@@ -95,7 +95,7 @@ class File:
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
 
 
-def one_layer(kind: LayerKind, width_in: int, width_out: int, quantize: str | None) -> bytes:
+def one_layer(kind: OperatorConfig, width_in: int, width_out: int, quantize: str | None) -> bytes:
     """The bytes of a file with one layer.
 
     Args:
@@ -108,14 +108,14 @@ def one_layer(kind: LayerKind, width_in: int, width_out: int, quantize: str | No
     return file.content(WRITERS[kind.operation](file, kind, width_in, width_out))
 
 
-def output_size(kind: LayerKind) -> tuple[int, ...]:
+def output_size(kind: OperatorConfig) -> tuple[int, ...]:
     """Height and width of the output of a window."""
     spans = [(k - 1) * d + 1 for k, d in zip(kind.kernel, kind.dilation or (1, 1), strict=True)]
     whole = [n if kind.padding == "same" else n - span + 1 for n, span in zip(kind.size, spans, strict=True)]
     return tuple(-(-n // stride) for n, stride in zip(whole, kind.strides, strict=True))
 
 
-def write_conv(file: File, kind: LayerKind, width_in: int, width_out: int) -> int:
+def write_conv(file: File, kind: OperatorConfig, width_in: int, width_out: int) -> int:
     dilation = {"dilationHFactor": kind.dilation[0], "dilationWFactor": kind.dilation[1], "fusedActivationFunction": 1}
     image = file.input((1, *kind.size, width_in))
     weights = file.weights((width_out, *kind.kernel, width_in), 0)
@@ -123,19 +123,19 @@ def write_conv(file: File, kind: LayerKind, width_in: int, width_out: int) -> in
     return file.apply(CONV, [image, *weights], (1, *output_size(kind), width_out), options)
 
 
-def write_depthwise(file: File, kind: LayerKind, _, width: int) -> int:
+def write_depthwise(file: File, kind: OperatorConfig, _, width: int) -> int:
     dilation = {"dilationHFactor": kind.dilation[0], "dilationWFactor": kind.dilation[1], "fusedActivationFunction": 1}
     image, weights = file.input((1, *kind.size, width)), file.weights((1, *kind.kernel, width), 3)
     options = file.windows("DepthwiseConv2D", kind, depthMultiplier=1, **dilation)
     return file.apply(DEPTHWISE, [image, *weights], (1, *output_size(kind), width), options)
 
 
-def write_dense(file: File, kind: LayerKind, width_in: int, width_out: int) -> int:
+def write_dense(file: File, kind: OperatorConfig, width_in: int, width_out: int) -> int:
     vector, weights = file.input((*kind.size, width_in)), file.weights((width_out, width_in), 0)
     return file.apply(DENSE, [vector, *weights], (*kind.size, width_out), file.options("FullyConnected"))
 
 
-def write_merge(operator: tuple[str, int], name: str, file: File, kind: LayerKind, _, width: int) -> int:
+def write_merge(operator: tuple[str, int], name: str, file: File, kind: OperatorConfig, _, width: int) -> int:
     shape = (1, *kind.size, width)
     first, *others = [file.input(shape) for _ in range(kind.operands)]
     for other in others:
@@ -143,12 +143,12 @@ def write_merge(operator: tuple[str, int], name: str, file: File, kind: LayerKin
     return first
 
 
-def write_pool(operator: tuple[str, int], file: File, kind: LayerKind, _, width: int) -> int:
+def write_pool(operator: tuple[str, int], file: File, kind: OperatorConfig, _, width: int) -> int:
     options = file.windows("Pool2D", kind, filterHeight=kind.kernel[0], filterWidth=kind.kernel[1])
     return file.apply(operator, [file.input((1, *kind.size, width))], (1, *output_size(kind), width), options)
 
 
-def write_mean(file: File, kind: LayerKind, _, width: int) -> int:
+def write_mean(file: File, kind: OperatorConfig, _, width: int) -> int:
     image, axes = file.input((1, *kind.size, width)), file.tensor((2,), np.array([1, 2], np.int32), None)
     return file.apply(MEAN, [image, axes], (1, width), file.options("Reducer", keepDims=False))
 

@@ -15,18 +15,19 @@ from kprune.export._runtime import open_file
 from kprune.export._samples import random_samples
 from kprune.graph import Graph, trace
 from kprune.grid import Grid
-from kprune.kinds import LayerKind, PricedCall, priced_calls
+from kprune.kinds import TimedCall, priced_calls
 from kprune.latency import Latency, LatencyTable
 from kprune.options import check_whole
 from kprune.profiling import _onnx, _tflite
 from kprune.progress import Progress
+from kprune.rules import OperatorConfig
 from kprune.stopwatch import Stopwatch, median_ms, milliseconds
 from kprune.timings import machine_facts
 
 RUNTIMES = {"litert": ("tflite", _tflite.one_layer), "onnxruntime": ("onnx", _onnx.one_layer)}
 WARMUP, FEWEST_RUNS, LEAST_MS = 3, 5, 4.0  # of one timing: runs before it, runs in it, and how long it lasts at least
 FINEST_STEP, STEPS = 8, 8  # widths lie around the multiples of a step, at most about so many of them
-EMPTY = LayerKind("mean", (1, 1))
+EMPTY = OperatorConfig("mean", (1, 1))
 CALIBRATION = 8  # random samples for an 8-bit file whose accuracy nobody looks at
 
 
@@ -121,9 +122,9 @@ def check_options(runtime, quantize, threads, sweeps, measure):
     check_whole("sweeps", sweeps, 1, example=4)
 
 
-def knots(calls: Iterable[PricedCall]) -> list[tuple[LayerKind, tuple[int, ...], tuple[int, ...]]]:
+def knots(calls: Iterable[TimedCall]) -> list[tuple[OperatorConfig, tuple[int, ...], tuple[int, ...]]]:
     """Each kind once, with the widths in and out at which it is timed, up to the widest of its layers."""
-    most: dict[LayerKind, tuple[int, int]] = {}
+    most: dict[OperatorConfig, tuple[int, int]] = {}
     for call in calls:
         before = most.get(call.kind, (1, 1))
         most[call.kind] = max(before[0], len(call.sets_in)), max(before[1], len(call.sets_out))
@@ -145,7 +146,9 @@ def widths_out(most: int) -> tuple[int, ...]:
     return tuple(int(width) for width in np.unique(around[around <= most]))
 
 
-def time_layer(runtime: str, quantize: str | None, watch: Callable, kind: LayerKind, width_in: int, width_out: int):
+def time_layer(
+    runtime: str, quantize: str | None, watch: Callable, kind: OperatorConfig, width_in: int, width_out: int
+):
     """Milliseconds of one run of one layer."""
     suffix, write = RUNTIMES[runtime]
     with tempfile.TemporaryDirectory() as folder:

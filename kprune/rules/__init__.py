@@ -17,6 +17,7 @@ from kprune.rules import (  # noqa: F401  (importing registers the rules)
 )
 from kprune.rules.base import Call, Kept, NoRule, Rule, Weight, find_rule, register_rule
 from kprune.rules.elementwise import PassThrough
+from kprune.rules.operators import OperatorConfig
 from kprune.rules.time import FoldTime, UnfoldTime
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "FoldTime",
     "Kept",
     "NoRule",
+    "OperatorConfig",
     "PassThrough",
     "Rule",
     "UnfoldTime",

@@ -79,6 +79,8 @@ class AdditiveAttention(Attention):
 class MultiHeadAttention(Rule):
     """Reads through the projections of query, key, value and gate; writes through that of the output."""
 
+    separate_inputs = True
+
     def readers(self, call: Call) -> list[tuple[int, object]]:
         """Which input each projection reads."""
         (query, value, key), inside = parts(call), _keras.projections(call.operation)

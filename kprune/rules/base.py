@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -13,6 +14,9 @@ from kprune.channels import Barrier, Channels
 from kprune.errors import OptionError
 from kprune.linear import LinearMap
 from kprune.rules.liveness import live_by_ids
+
+if TYPE_CHECKING:
+    from kprune.rules.operators import OperatorConfig
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,28 @@ class Kept:
 
 
 class Rule:
-    """What happens to channels in one family of operations. The methods here are those of a pass-through.
+    """What kprune knows of one family of operations. The methods here are those of a pass-through.
 
     Attributes:
       resizes: whether its config or arguments hold a number of channels, so that all calls of one operation must agree.
+      relevance: how layer-wise relevance propagation passes it: "in_proportion", "pass_on", "transport" (goes where the
+        numbers came from), "equal_parts" or "contributions" (of a kernel); see `kprune.criteria.propagation`.
+      transparent_to_probes: whether the channels of a layer before it are looked at behind it, after an activation.
+      adds: whether it adds its inputs position by position, as a residual stream does.
+      normalizes_channels: whether it is a BatchNorm: scales each channel by statistics of the data.
+      gives_probabilities: whether its outputs are probabilities.
+      separate_inputs: whether its layer takes query, value and key as arguments of their own.
+      looks_up: whether its weights are looked up, not multiplied with.
     """
 
     resizes = False
+    relevance = "in_proportion"
+    transparent_to_probes = False
+    adds = False
+    normalizes_channels = False
+    gives_probabilities = False
+    separate_inputs = False
+    looks_up = False
 
     def channels(self, call: Call, channels: Channels) -> list[np.ndarray]:
         """The ids of the outputs. May make fresh ids, tie, freeze, or raise `Barrier` with a reason in words."""
@@ -119,6 +138,18 @@ class Rule:
           values: the same of each input; arrays that broadcast to the input's shape.
         """
         return [np.full((1,) * len(shape), np.nan) for shape in call.output_shapes]
+
+    def activates(self, call: Call) -> bool:
+        """Whether it is an activation, or has one of its own that is not linear."""
+        return getattr(call.operation, "activation", None) not in (None, keras.activations.linear)
+
+    def channel_scale(self, layer) -> np.ndarray | None:
+        """What a layer that normalizes channels multiplies each of them by, float64; None for any other."""
+        return None
+
+    def operator(self, call: Call) -> "OperatorConfig | None":
+        """What its time on a device depends on but its widths; None where kprune cannot time it by itself."""
+        return None
 
     def sums_over_channels(self, call: Call) -> bool:
         """Whether it sums over channels without weights, so that only a channel of zeros can go unnoticed."""

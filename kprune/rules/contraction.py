@@ -158,6 +158,8 @@ class DotRule(Product):
 class EinsumDenseRule(Writer):
     """Reads the axes that its kernel is summed over, and writes channels along the one new axis that it makes."""
 
+    relevance = "in_proportion"
+
     def letters(self, call: Call) -> tuple[str, str, str]:
         """One letter per axis of the input, the kernel and the output."""
         ranks = [len(call.input_shapes[0]), len(call.operation.kernel.shape)]

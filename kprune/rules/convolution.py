@@ -19,12 +19,15 @@ from kprune.rules.base import (
     require_plain_kernel,
 )
 from kprune.rules.liveness import fold
+from kprune.rules.operators import OperatorConfig, map_size
 
 layers = keras.layers
 
 
 class Writer(Rule):
     """Shared by the layers that make channels: kernel, bias, activation."""
+
+    relevance = "contributions"
 
     def axis(self, call: Call) -> int:
         return channel_axis(call.operation, len(call.input_shapes[0]))
@@ -117,6 +120,13 @@ class Convolution(Writer):
     def linear_maps(self, call: Call) -> list[LinearMap]:
         return [ConvolutionMap()]
 
+    def operator(self, call: Call) -> OperatorConfig | None:
+        layer, size = call.operation, map_size(call)
+        alone = self.depthwise(call) and layer.filters == layer.groups
+        if not size or not (layer.groups == 1 or alone):
+            return None
+        return windowed("depthwise" if alone else "conv", layer, size)
+
     def connections(self, call: Call, variables: dict) -> np.ndarray:
         kernel, groups = variables["kernel"], call.operation.groups
         used = np.any(kernel != 0, axis=tuple(range(kernel.ndim - 2)))
@@ -164,6 +174,10 @@ class DepthwiseConvolution(Writer):
         axes = ((None,) * len(call.operation.kernel_size)) + (self.inputs(call), None)
         return [Weight("kernel", axes, positions(call.output_shapes[0], self.axis(call))), *self.bias(call)]
 
+    def operator(self, call: Call) -> OperatorConfig | None:
+        layer, size = call.operation, map_size(call)
+        return windowed("depthwise", layer, size) if size and layer.depth_multiplier == 1 else None
+
     def connections(self, call: Call, variables: dict) -> np.ndarray:
         kernel = variables["kernel"]
         return each_to_its_own(np.any(kernel != 0, axis=tuple(range(kernel.ndim - 2))))
@@ -203,6 +217,11 @@ class SeparableConvolution(Writer):
         used = np.any(depthwise != 0, axis=spatial)
         ends = np.any(pointwise != 0, axis=spatial).reshape(*used.shape, -1)
         return (used[:, :, None] & ends).any(axis=1)
+
+
+def windowed(operation: str, layer, size: tuple[int, ...]) -> OperatorConfig:
+    """A conv over a map of that height and width."""
+    return OperatorConfig(operation, size, layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding)
 
 
 def each_to_its_own(used: np.ndarray) -> np.ndarray:

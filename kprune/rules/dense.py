@@ -1,11 +1,14 @@
 """Dense layers."""
 
+import math
+
 import keras
 import numpy as np
 
 from kprune.linear import DenseMap, LinearMap
 from kprune.rules.base import Call, Weight, positions, register_rule, require_plain_kernel
 from kprune.rules.convolution import Writer
+from kprune.rules.operators import OperatorConfig
 
 
 @register_rule(keras.layers.Dense)
@@ -30,6 +33,10 @@ class DenseRule(Writer):
 
     def linear_maps(self, call: Call) -> list[LinearMap]:
         return [DenseMap()]
+
+    def operator(self, call: Call) -> OperatorConfig | None:
+        shape = call.input_shapes[0][1:]
+        return None if None in shape else OperatorConfig("dense", (math.prod(shape[:-1]),))
 
     def connections(self, call: Call, variables: dict) -> np.ndarray:
         return variables["kernel"] != 0

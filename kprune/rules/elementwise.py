@@ -35,11 +35,22 @@ layers = keras.layers
 class PassThrough(Rule):
     """Nothing happens to channels, and at inference nothing to their values."""
 
+    relevance, transparent_to_probes = "pass_on", True
+
     def rests(self, call: Call) -> bool:
         return call.resting[0]
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return values
+
+
+class Activating(Rule):
+    """Shared by activations."""
+
+    relevance = "pass_on"
+
+    def activates(self, call: Call) -> bool:
+        return getattr(call.operation, "activation", None) is not keras.activations.linear
 
 
 @register_rule(
@@ -70,7 +81,7 @@ class PassThrough(Rule):
         "SparsePlus",
     ),
 )
-class Elementwise(Rule):
+class Elementwise(Activating):
     """An activation: channels pass, constants are mapped."""
 
     def rests(self, call: Call) -> bool:
@@ -81,7 +92,7 @@ class Elementwise(Rule):
 
 
 @register_rule(layers.Activation)
-class ActivationRule(Rule):
+class ActivationRule(Activating):
     """Any activation function; one that mixes channels (softmax, glu) is a barrier."""
 
     def rests(self, call: Call) -> bool:
@@ -96,13 +107,20 @@ class ActivationRule(Rule):
         return [apply_elementwise(call.operation.activation, values[0])]
 
 
-@register_rule(layers.Softmax, *bare("Softmax", "LogSoftmax"))
+@register_rule(layers.Softmax, *bare("Softmax"))
 class SoftmaxRule(Rule):
     """Passes what does not lie along the axis of the softmax."""
+
+    relevance, gives_probabilities = "pass_on", True
 
     def channels(self, call: Call, channels) -> list[np.ndarray]:
         constant_along(call.ids_in[0], np.atleast_1d(call.operation.axis), "softmax")
         return [call.ids_in[0]]
+
+
+@register_rule(*bare("LogSoftmax"))
+class LogSoftmaxRule(SoftmaxRule):
+    gives_probabilities = False
 
 
 @register_rule(*bare("Glu"))
@@ -123,7 +141,7 @@ class GluRule(Rule):
 
 
 @register_rule(layers.PReLU)
-class PReLURule(Rule):
+class PReLURule(Activating):
     """A slope for each position that is not shared; f(0) is 0 whatever the slope."""
 
     def rests(self, call: Call) -> bool:

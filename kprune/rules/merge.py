@@ -9,6 +9,7 @@ from kprune import _keras
 from kprune.channels import Barrier, varying_axes
 from kprune.rules.base import Call, Rule, bare, register_rule
 from kprune.rules.liveness import fold
+from kprune.rules.operators import OperatorConfig, map_size
 
 layers = keras.layers
 
@@ -89,7 +90,18 @@ def fills(shape: tuple, whole: tuple, axes: list[int]) -> bool:
     return all(shape[axis] == whole[axis] for axis in axes or range(1, len(whole)))
 
 
-register_rule(layers.Add, *bare("Add"))(Merge)
+def operands_alike(call: Call, operation: str) -> OperatorConfig | None:
+    """A merge of maps of one shape."""
+    size, count = map_size(call), len(set(call.input_shapes))
+    return OperatorConfig(operation, size, operands=len(call.input_shapes)) if size and count == 1 else None
+
+
+@register_rule(layers.Add, *bare("Add"))
+class Addition(Merge):
+    adds, transparent_to_probes = True, True
+
+    def operator(self, call: Call) -> OperatorConfig | None:
+        return operands_alike(call, "add") if len(call.input_shapes) > 1 else None
 
 
 @register_rule(*_keras.application_layer("inception_resnet_v2", "CustomScaleLayer"))
@@ -102,12 +114,17 @@ class ScaledAddition(Merge):
 
 @register_rule(layers.Subtract, *bare("Subtract"))
 class Subtract(Merge):
+    transparent_to_probes = True
     combine = staticmethod(np.subtract)
 
 
 @register_rule(layers.Multiply, *bare("Multiply"))
 class Multiply(Merge):
     combine = staticmethod(product)
+    relevance = "equal_parts"
+
+    def operator(self, call: Call) -> OperatorConfig | None:
+        return operands_alike(call, "multiply") if len(call.input_shapes) > 1 else None
 
     def rests(self, call: Call) -> bool:
         return any(rest and ids.size > 1 for rest, ids in zip(call.resting, call.ids_in, strict=True))
@@ -125,6 +142,8 @@ class Minimum(Merge):
 
 @register_rule(layers.Average)
 class Average(Merge):
+    transparent_to_probes = True
+
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [reduce(np.add, values) / len(values)]
 
@@ -172,6 +191,8 @@ class Divide(Merge):
 @register_rule(layers.Concatenate, *bare("Concatenate"))
 class Concatenate(Rule):
     """Runs the same concatenation on the ids; along another axis it ties them."""
+
+    relevance, transparent_to_probes = "transport", True
 
     def rests(self, call: Call) -> bool:
         return all(call.resting)

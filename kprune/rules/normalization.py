@@ -15,6 +15,14 @@ layers = keras.layers
 class BatchNormalizationRule(Rule):
     """Every vector of it has one entry per channel."""
 
+    relevance, transparent_to_probes, normalizes_channels = "pass_on", True, True
+
+    def channel_scale(self, layer) -> np.ndarray:
+        """`gamma / sqrt(var + eps)`."""
+        own = {name: _keras.to_numpy(v).astype(float) for name, v in _keras.variables_by_name(layer).items()}
+        deviation = np.sqrt(own["moving_variance"] + layer.epsilon)
+        return own.get("gamma", np.ones_like(deviation)) / deviation
+
     def ids(self, call: Call) -> np.ndarray:
         axis = call.operation.axis
         return along(call.ids_in[0], axis, call.input_shapes[0][axis])
@@ -46,6 +54,8 @@ class BatchNormalizationRule(Rule):
 class RescalingRule(Rule):
     """One scale and offset for all channels pass; a list of them is frozen."""
 
+    relevance, transparent_to_probes = "pass_on", True
+
     def channels(self, call: Call, channels) -> list[np.ndarray]:
         if np.ndim(call.operation.scale) or np.ndim(call.operation.offset):
             raise Barrier("it rescales each channel by a number of its own")
@@ -58,6 +68,8 @@ class RescalingRule(Rule):
 @register_rule(layers.Normalization)
 class NormalizationRule(Rule):
     """Mean and variance per channel, given in the config or learnt from data."""
+
+    relevance = "pass_on"
 
     def ids(self, call: Call) -> np.ndarray | None:
         """The ids along the one axis that is kept, or None for a single mean."""

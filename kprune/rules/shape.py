@@ -25,7 +25,7 @@ def expand(array: np.ndarray, shape: tuple) -> np.ndarray:
 class Rearrange(Rule):
     """A pure rearrangement: `move` does to any array what the operation does to the tensor."""
 
-    resizes = True
+    resizes, relevance = True, "transport"
 
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         return array

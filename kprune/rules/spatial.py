@@ -5,12 +5,15 @@ import numpy as np
 
 from kprune.channels import along, spread
 from kprune.rules.base import Call, Rule, bare, channel_axis, constant_along, register_rule
+from kprune.rules.operators import OperatorConfig, map_size
 
 layers = keras.layers
 
 
 class Spatial(Rule):
     """Passes channels that lie along the channel axis of the layer."""
+
+    transparent_to_probes = True
 
     def axis(self, call: Call) -> int:
         return channel_axis(call.operation, len(call.input_shapes[0]))
@@ -32,9 +35,18 @@ class Spatial(Rule):
         return [self.move(call, values[0])]
 
 
+@register_rule(*(getattr(layers, f"{kind}Pooling{n}D") for kind in ("Max", "Average") for n in (1, 2, 3)))
+class Pooling(Spatial):
+    """The largest number or the mean of each window."""
+
+    def operator(self, call: Call) -> OperatorConfig | None:
+        layer, size = call.operation, map_size(call)
+        operation = "max_pool" if isinstance(layer, layers.MaxPooling2D) else "average_pool"
+        return size and OperatorConfig(operation, size, layer.pool_size, layer.strides, (), layer.padding)
+
+
 register_rule(
     *bare("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool"),
-    *(getattr(layers, f"{kind}Pooling{n}D") for kind in ("Max", "Average") for n in (1, 2, 3)),
     *(getattr(layers, f"UpSampling{n}D") for n in (1, 2, 3)),
     *(getattr(layers, f"Cropping{n}D") for n in (1, 2, 3)),
     *(
@@ -50,6 +62,8 @@ register_rule(
 class ZeroPadding(Spatial):
     """A padded map is constant only if it is zero."""
 
+    transparent_to_probes = False
+
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [np.where(values[0] == 0, 0.0, np.nan)]
 
@@ -64,6 +78,8 @@ def those(*names: str) -> list[type]:
 @register_rule(*bare("Resize", "PadImages", "CropImages"))
 class Geometry(Spatial):
     """Moves places about, the same in every channel; what it fills in is zero or another number."""
+
+    transparent_to_probes = False
 
     def rests(self, call: Call) -> bool:
         return call.resting[0] and not getattr(call.operation, "fill_value", 0.0)
@@ -88,6 +104,12 @@ class Colours(Rule):
 @register_rule(*(getattr(layers, f"Global{kind}Pooling{n}D") for kind in ("Max", "Average") for n in (1, 2, 3)))
 class GlobalPooling(Spatial):
     """One number per channel is left."""
+
+    transparent_to_probes = False
+
+    def operator(self, call: Call) -> OperatorConfig | None:
+        size = map_size(call) if isinstance(call.operation, layers.GlobalAveragePooling2D) else None
+        return OperatorConfig("mean", size) if size else None
 
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         rank, axis = len(call.output_shapes[0]), self.axis(call)
