@@ -283,12 +283,11 @@ def test_a_function_that_keras_3_does_not_compute_is_named(function, words):
 
 AUGMENTING = {
     "flip": lambda kit: kit.RandomFlip("horizontal"),
-    "rotation": lambda kit: kit.RandomRotation(0.1, fill_mode="nearest"),
+    "rotation": lambda kit: kit.RandomRotation((-0.1, 0.2), fill_mode="nearest"),
     "zoom": lambda kit: kit.RandomZoom(0.1),
     "translation": lambda kit: kit.RandomTranslation(0.1, 0.2),
-    "contrast": lambda kit: kit.RandomContrast(0.2),
-    "brightness": lambda kit: kit.RandomBrightness(0.2),
-    "random crop": lambda kit: kit.RandomCrop(6, 6),
+    "contrast": lambda kit: kit.RandomContrast((0.1, 0.2)),
+    "brightness": lambda kit: kit.RandomBrightness((-0.2, 0.1)),
     "center crop": lambda kit: kit.CenterCrop(6, 5),
     "resizing": lambda kit: kit.Resizing(5, 7, crop_to_aspect_ratio=True),
     "rescaling": lambda kit: kit.Rescaling(0.1, offset=0.5),
@@ -305,8 +304,14 @@ def test_augmentation_changes_sides_with_its_settings(layer):
         translated = translate(model)
         assert_equal_outputs(model, translated, IMAGE)
         ours, theirs = model.layers[1].get_config(), translated.layers[1].get_config()
-        for key in ("factor", "height_factor", "mode", "fill_mode", "rate", "interpolation", "height", "value_range"):
+        for key in ("factor", "height_factor", "mode", "fill_mode", "rate", "interpolation", "height"):
             assert key not in ours or key not in theirs or np.all(np.asarray(ours[key]) == np.asarray(theirs[key]))
+
+
+def test_contrast_is_changed_as_much_as_before():
+    model = built(tf_keras, IMAGE, lambda kit, x: kit.RandomContrast(0.2)(x))
+    config = from_tf_keras(model).layers[1].get_config()
+    assert config["factor"] == (0.2, 0.2) and config["value_range"][0] < -255
 
 
 @pytest.mark.parametrize(
@@ -314,6 +319,7 @@ def test_augmentation_changes_sides_with_its_settings(layer):
     [
         (lambda: layers.RandomFlip(data_format="channels_first"), "'data_format': 'channels_first'"),
         (lambda: layers.Resizing(4, 4, fill_mode="constant", antialias=True), "antialias"),
+        (lambda: layers.RandomCrop(4, 4), "resizes in tf_keras"),
         (lambda: layers.RandomContrast(0.2, value_range=(0, 1)), "value_range"),
         (lambda: layers.TimeDistributed(layers.Activation("hard_silu")), "inside another layer"),
         (lambda: layers.TimeDistributed(layers.Activation("hard_sigmoid")), "hard_sigmoid inside"),

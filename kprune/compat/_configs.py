@@ -23,6 +23,10 @@ APPLICATION_LAYERS = {
 }
 # {class: {name in tf_keras: name in Keras 3}}.
 RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}
+# Layers that do not compute the same on both sides when they are not training.
+DIFFERENT = {"RandomCrop": "outside training it resizes in tf_keras and does nothing in Keras 3"}
+# tf_keras does not cut the contrast off at the ends of a range.
+ANY_VALUE = (-1e38, 1e38)
 # Activations that both sides have under one name and that compute the same; `hard_sigmoid` does not.
 COMMON_ACTIVATIONS = frozenset(
     ("linear", "relu", "relu6", "sigmoid", "tanh", "softmax", "softplus", "softsign", "elu", "selu", "gelu", "mish")
@@ -76,6 +80,12 @@ def fitted(config: dict, cls: type, layer, side: str) -> dict:
     Raises:
       ModelError: such a key has a value that changes what the layer computes.
     """
+    if cls.__name__ in DIFFERENT:
+        raise ModelError(
+            f"'{layer.name}' is a {cls.__name__}: {DIFFERENT[cls.__name__]}.",
+            "A layer that computes the same on both sides.",
+            "Replace it, by CenterCrop or Resizing, before translating.",
+        )
     known = accepted_arguments(cls) | (BY_KEYWORD if _nested.is_recurrent(layer) else set())
     lost = {key: value for key, value in config.items() if key not in known and value and key not in HARMLESS}
     # One group is what a layer without groups has.
@@ -103,7 +113,10 @@ def plain(value):
 
 
 def renamed(config: dict, class_name: str, to_keras3: bool) -> dict:
-    """The config with the names of the other side."""
+    """The config with the names of the other side, and with its meaning."""
+    if class_name == "RandomContrast" and to_keras3:  # of a number, Keras 3 takes the upper half only
+        factor = config["factor"]
+        config = config | {"factor": factor if isinstance(factor, list) else [factor] * 2, "value_range": ANY_VALUE}
     names = RENAMED.get(class_name, {})
     names = names if to_keras3 else {new: old for old, new in names.items()}
     return {names.get(key, key): value for key, value in config.items()}
