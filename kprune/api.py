@@ -5,9 +5,10 @@ import keras
 from kprune.calibration import handed_on, merge_factors
 from kprune.criteria import Criterion, get_criterion, inform
 from kprune.criteria.base import require_finite_weight
-from kprune.data import require_rereadable
+from kprune.data import check_kind, require_rereadable
 from kprune.errors import ModelError, OptionError
 from kprune.graph import Graph, trace
+from kprune.options import check_flag
 from kprune.plan import Plan, make_plan
 from kprune.reconstruction import reconstruct
 from kprune.selection import Bounds, Budget, bind, select
@@ -76,6 +77,9 @@ def with_data(criterion, data, repair: bool = False, again: bool = False) -> Cri
     Raises:
       OptionError: it needs data and there are none, or they can be read only once and that is not enough.
     """
+    check_flag("repair", repair)
+    if data is not None:
+        check_kind(data)
     if criterion is None:
         criterion = "similarity" if data is None else "reconstruction_error"
     if repair and again:
@@ -132,8 +136,10 @@ def refuse_barriers(graph: Graph, strict: bool):
     """With `strict`, any barrier is an error.
 
     Raises:
+      OptionError: `strict` is no boolean.
       ModelError: names the barriers.
     """
+    check_flag("strict", strict)
     if strict and graph.barriers:
         raise ModelError(
             f"'{graph.model.name}' has layers that stop channels: {'; '.join(list(graph.barriers.values())[:5])}.",

@@ -105,6 +105,28 @@ def first_of(data):
     return data
 
 
+def check_kind(data):
+    """Refuses what holds no data, or none at all, before it is read.
+
+    Raises:
+      OptionError: it is nothing that gives batches, or it is empty.
+    """
+    if _arrays(data):
+        empty = not _length(data)
+    elif isinstance(data, keras.utils.PyDataset):
+        empty = data.num_batches == 0
+    elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):
+        empty = hasattr(data, "__len__") and not is_endless(data) and not len(data)
+    else:
+        raise OptionError(
+            f"data is a {type(data).__name__}.",
+            "Arrays, a dataset, or an iterable of batches.",
+            "Pass images, (images, labels), or what you pass to fit.",
+        )
+    if empty:
+        raise OptionError("data is empty.", "At least one image.", "Pass a few hundred images.")
+
+
 def require_rereadable(data):
     """Refuses data that are gone once they were read.
 
@@ -233,15 +255,10 @@ def _items(data, batch_size: int) -> Iterator:
         for start in range(0, _length(data), batch_size):
             part = slice(start, start + batch_size)
             yield keras.tree.map_structure(lambda x, part=part: None if x is None else x[part], data)
-    elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):
+    else:
+        check_kind(data)
         from_torch = any(kind.__module__.startswith("torch.") for kind in type(data).__mro__)
         yield from map(_unlisted, data) if from_torch else data
-    else:
-        raise OptionError(
-            f"data is a {type(data).__name__}.",
-            "Arrays, a dataset, or an iterable of batches.",
-            "Pass images, (images, labels), or what you pass to fit.",
-        )
 
 
 def _unlisted(item):

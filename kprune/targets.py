@@ -9,7 +9,7 @@ from kprune.cost import CostModel
 from kprune.errors import OptionError
 from kprune.graph import Graph
 from kprune.latency import Latency, LatencyTable, as_table
-from kprune.selection import Budget, make_budget
+from kprune.selection import Budget, chosen_target, make_budget
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,28 @@ class Targets:
     latency: float | None = None
     table: object = field(repr=False, default=None)
 
-    def cost(self, graph: Graph) -> CostModel:
-        """What a model costs, in milliseconds too where a share of them shall go.
+    def __post_init__(self):
+        """Refuses, before anything is done, what no model could have as a target.
 
         Raises:
-          OptionError: there is a table and no share of the milliseconds, the other way round, or a table of other
-            layers.
-          ModelError: the model has no layer whose time is known.
+          OptionError: none or several shares, one outside of 0..1, a table without a share of the milliseconds or the
+            other way round, or a table that cannot be read.
         """
+        chosen_target(self.flops, self.params, self.latency)
         if self.table is not None and self.latency is None:
             raise OptionError(
                 "latency came without target_latency.", "Both.", "Pass target_latency=0.5, or leave latency out."
             )
+        if self.latency is not None:
+            self.read_table  # noqa: B018 - read now, and kept
+
+    def cost(self, graph: Graph) -> CostModel:
+        """What a model costs, in milliseconds too where a share of them shall go.
+
+        Raises:
+          OptionError: the table is of other layers.
+          ModelError: the model has no layer whose time is known.
+        """
         return CostModel(graph, **quantities(graph, None if self.latency is None else self.read_table))
 
     @cached_property

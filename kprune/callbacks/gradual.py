@@ -5,9 +5,10 @@ from dataclasses import replace
 from kprune.callbacks.base import PruningCallback
 from kprune.cost import CostModel
 from kprune.criteria import Similarity, get_criterion, inform
+from kprune.data import check_kind
 from kprune.errors import OptionError
 from kprune.masking import zero_filters
-from kprune.options import check_whole
+from kprune.options import check_flag, check_whole
 from kprune.schedules import EpochSchedule, expected_share
 from kprune.selection import Budget, ChannelCount, Round, select_by_score
 from kprune.targets import Targets
@@ -79,8 +80,9 @@ class GradualPruning(PruningCallback):
     ):
         regrow = regrow or criterion in ("sfp", "he2018")
         criterion = get_criterion(criterion)
+        check_flag("regrow", regrow)
         check_criterion(criterion, data)
-        check_channels(channels_per_round, (target_flops, target_params, target_latency), regrow)
+        check_channels(channels_per_round, (target_flops, target_params, target_latency, latency), regrow)
         schedule = EpochSchedule(0, every_epochs, until_epoch)
         if until_epoch is not None and until_epoch < every_epochs:
             raise OptionError(
@@ -88,7 +90,8 @@ class GradualPruning(PruningCallback):
                 "until_epoch of at least every_epochs.",
                 "Prune more often or end later.",
             )
-        targets = Targets(target_flops, target_params, target_latency, latency)
+        counted = channels_per_round is not None
+        targets = None if counted else Targets(target_flops, target_params, target_latency, latency)
         super().__init__(criterion, targets, replace(schedule, start_epoch=every_epochs - 1), limits, strict)
         self.channels_per_round, self.data, self.regrow = channels_per_round, data, regrow
 
@@ -137,10 +140,10 @@ class GradualPruning(PruningCallback):
 
 
 def check_criterion(criterion, data):
-    """Checks that a criterion gives scores, and that its data can be read more than once.
+    """Checks that a criterion gives scores, and that its data are data, which can be read more than once.
 
     Raises:
-      OptionError: it does not, or they cannot.
+      OptionError: it does not, they are not, or they cannot.
     """
     if isinstance(criterion, Similarity):
         raise OptionError(
@@ -148,6 +151,8 @@ def check_criterion(criterion, data):
             "A criterion of scores, such as 'relevance', 'taylor' or 'l2'.",
             "Use kprune.SimilarityPruning.",
         )
+    if data is not None:
+        check_kind(data)
     inform(criterion, data, again=True)
 
 

@@ -116,7 +116,10 @@ def renamed(config: dict, class_name: str, to_keras3: bool) -> dict:
     """The config with the names of the other side, and with its meaning."""
     if class_name == "RandomContrast" and to_keras3:  # of a number, Keras 3 takes the upper half only
         factor = config["factor"]
-        config = config | {"factor": factor if isinstance(factor, list) else [factor] * 2, "value_range": ANY_VALUE}
+        config = config | {
+            "factor": factor if isinstance(factor, (list, tuple)) else [factor] * 2,
+            "value_range": ANY_VALUE,
+        }
     names = RENAMED.get(class_name, {})
     names = names if to_keras3 else {new: old for old, new in names.items()}
     return {names.get(key, key): value for key, value in config.items()}

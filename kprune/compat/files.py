@@ -10,7 +10,8 @@ import keras
 from kprune.compat._contents import Contents, read_contents
 from kprune.compat.from_keras2 import from_tf_keras
 from kprune.compat.to_keras2 import need_tf_keras
-from kprune.errors import ModelError, OptionError
+from kprune.errors import ModelError
+from kprune.options import check_flag, check_path
 
 REBUILD = (
     "Build the network in code, with {instead}, and the other layers as they are in the file; then "
@@ -43,8 +44,8 @@ def load_keras2(path, custom_objects: dict | None = None, *, safe_mode: bool = T
     Example:
       >>> model = kprune.load_keras2("mobilenet_2019.h5")
     """
-    if not isinstance(safe_mode, bool):
-        raise OptionError(f"safe_mode is {safe_mode!r}.", "True or False.", "Leave it out.")
+    check_flag("safe_mode", safe_mode)
+    check_path("path", path)
     path, custom_objects = pathlib.Path(path), custom_objects or {}
     if not path.is_file():
         raise ModelError(f"There is no model file {path}.", "An .h5 or .keras file.", "Check the path.")

@@ -62,6 +62,16 @@ class Limits:
         return rounded_widths(self.round_to, filters)
 
 
+def check_limits(limits):
+    """Refuses what are no limits.
+
+    Raises:
+      OptionError: they are not `Limits`, nor None.
+    """
+    if limits is not None and not isinstance(limits, Limits):
+        raise OptionError(f"limits is {limits!r}.", "A kprune.Limits object.", "Pass kprune.Limits(min_channels=8).")
+
+
 def check_names(option: str, given):
     """Refuses what names no layer.
 
@@ -234,9 +244,8 @@ def bind(
     Raises:
       OptionError: a name matches no layer, or nothing is left to prune.
     """
+    check_limits(limits)
     limits = limits or Limits()
-    if not isinstance(limits, Limits):
-        raise OptionError(f"limits is {limits!r}.", "A kprune.Limits object.", "Pass kprune.Limits(min_channels=8).")
     included = matching(graph, as_patterns(limits.include), "include")
     excluded = matching(graph, as_patterns(limits.exclude), "exclude")
     removable = graph.prunable.copy()
