@@ -28,6 +28,7 @@ def plan_pruning(
     data=None,
     limits=None,
     strict=False,
+    input_shape=None,
 ) -> Plan:
     """Chooses the filters to remove; changes nothing.
 
@@ -47,6 +48,8 @@ def plan_pruning(
         `keras.config.disable_interactive_logging()` was called.
       limits: `kprune.Limits`, or None.
       strict: whether a layer that stops channels (a barrier) is an error.
+      input_shape: for a model that takes inputs of any size, that of one example, such as (224, 224, 3), of several
+        inputs a list or dict: what the FLOPs are counted for. None: the size that the first batch of data has.
 
     Returns:
       A `Plan` that removes a share in `[target, target + 0.01]`, or the closest above it that the channel
@@ -62,7 +65,7 @@ def plan_pruning(
       >>> print(plan.summary())
     """
     criterion = with_data(criterion, data)
-    targets = Targets(target_flops, target_params, target_latency, latency)
+    targets = Targets(target_flops, target_params, target_latency, latency, input_shape, data)
     return plan_graph(trace(model), targets, criterion, limits, strict)
 
 
@@ -201,12 +204,13 @@ def prune_model(
     repair=True,
     limits=None,
     strict=False,
+    input_shape=None,
 ):
     """Prunes a trained model to a budget in one call.
 
     Args:
       model: a built functional or Sequential `keras.Model`; never changed.
-      target_flops, target_params, target_latency, latency, criterion, limits, strict: see `plan_pruning`.
+      target_flops, target_params, target_latency, latency, criterion, limits, strict, input_shape: see `plan_pruning`.
       mode: see `apply_plan`.
       data: a few hundred images, from which the weights that stay are repaired by least squares; and what the
         criterion looks at, if it does (with labels where it needs them, see `plan_pruning`).
@@ -224,7 +228,7 @@ def prune_model(
     """
     check_mode(mode)
     criterion, graph = with_data(criterion, data, repair), trace(model)
-    targets = Targets(target_flops, target_params, target_latency, latency)
+    targets = Targets(target_flops, target_params, target_latency, latency, input_shape, data)
     plan = plan_graph(graph, targets, criterion, limits, strict)
     return apply_to_graph(graph, plan, mode, data if repair else None)
 

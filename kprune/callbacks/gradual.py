@@ -7,6 +7,7 @@ from kprune.cost import CostModel
 from kprune.criteria import Similarity, get_criterion, inform
 from kprune.data import check_kind
 from kprune.errors import OptionError
+from kprune.input_sizes import check_shape, with_sizes
 from kprune.masking import zero_filters
 from kprune.options import check_flag, check_whole
 from kprune.schedules import EpochSchedule, expected_share
@@ -43,6 +44,8 @@ class GradualPruning(PruningCallback):
         logs and in `plan`.
       limits: `kprune.Limits`, or None.
       strict: whether a layer that stops channels (a barrier) is an error.
+      input_shape: for a model that takes inputs of any size, that of one example, such as (224, 224, 3), of several
+        inputs a list or dict: what the FLOPs are counted for. None: the size that the first batch of data has.
 
     Attributes:
       plan: the `Plan` of what is masked in the weights now; None before training.
@@ -77,6 +80,7 @@ class GradualPruning(PruningCallback):
         regrow=False,
         limits=None,
         strict=False,
+        input_shape=None,
     ):
         regrow = regrow or criterion in ("sfp", "he2018")
         criterion = get_criterion(criterion)
@@ -91,8 +95,10 @@ class GradualPruning(PruningCallback):
                 "Prune more often or end later.",
             )
         counted = channels_per_round is not None
-        targets = None if counted else Targets(target_flops, target_params, target_latency, latency)
+        targets = None if counted else Targets(target_flops, target_params, target_latency, latency, input_shape, data)
+        check_shape(input_shape)
         super().__init__(criterion, targets, replace(schedule, start_epoch=every_epochs - 1), limits, strict)
+        self.input_shape = input_shape
         self.channels_per_round, self.data, self.regrow = channels_per_round, data, regrow
 
     def on_train_begin(self, logs=None):
@@ -102,7 +108,9 @@ class GradualPruning(PruningCallback):
 
     def _make_budget(self) -> Budget | ChannelCount:
         if self.channels_per_round is not None:
-            return ChannelCount(self.channels_per_round, CostModel(self._graph))
+            return ChannelCount(
+                self.channels_per_round, CostModel(with_sizes(self._graph, self.input_shape, self.data))
+            )
         return super()._make_budget()
 
     def _schedule_rounds(self, first: int, epochs: int) -> list[int]:
