@@ -119,6 +119,27 @@ def test_files_with_layers_inside_layers_are_read_and_saved_plain(structure, suf
     assert_equal_outputs(model, keras.saving.load_model(tmp_path / "new.keras"), shape)
 
 
+def test_a_wrapper_of_ones_own_goes_by_custom_objects():
+    def own(package):
+        class Twice(package.layers.Wrapper):
+            def build(self, shape):
+                super().build(shape)
+                self.scale = self.add_weight(shape=(), name="scale")
+
+            def call(self, x):
+                return self.layer(self.layer(x) * self.scale)
+
+        return Twice
+
+    model = built(tf_keras, IMAGE, lambda kit, x: own(tf_keras)(kit.Conv2D(4, 1, activation="hard_sigmoid"))(x))
+    assert_equal_outputs(model, from_tf_keras(model, {"Twice": own(keras)}), IMAGE)
+
+
+def test_a_threshold_stays():
+    model = built(tf_keras, IMAGE, lambda kit, x: kit.ThresholdedReLU(0.4)(kit.Conv2D(4, 1)(x)))
+    assert_equal_outputs(model, from_tf_keras(model), IMAGE)
+
+
 def test_a_frozen_layer_inside_stays_frozen():
     wrapped = old.TimeDistributed(old.Conv2D(4, 3))
     inputs = old.Input(FRAMES)

@@ -3,6 +3,8 @@
 import importlib
 import inspect
 
+import keras
+
 from kprune.compat import _nested
 from kprune.errors import ModelError
 
@@ -22,7 +24,9 @@ APPLICATION_LAYERS = {
     "StochasticDepth": "convnext",
 }
 # {class: {name in tf_keras: name in Keras 3}}.
-RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}
+RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}, "ThresholdedReLU": {"theta": "threshold"}}
+# {class in tf_keras: class in Keras 3}, where Keras 3 has one more general.
+GENERAL = {"ThresholdedReLU": "ReLU"}
 # Layers that do not compute the same on both sides when they are not training.
 DIFFERENT = {"RandomCrop": "outside training it resizes in tf_keras and does nothing in Keras 3"}
 # tf_keras does not cut the contrast off at the ends of a range.
@@ -116,10 +120,9 @@ def renamed(config: dict, class_name: str, to_keras3: bool) -> dict:
     """The config with the names of the other side, and with its meaning."""
     if class_name == "RandomContrast" and to_keras3:  # of a number, Keras 3 takes the upper half only
         factor = config["factor"]
-        config = config | {
-            "factor": factor if isinstance(factor, (list, tuple)) else [factor] * 2,
-            "value_range": ANY_VALUE,
-        }
+        config = config | {"factor": factor if isinstance(factor, (list, tuple)) else [factor] * 2}
+        if "value_range" in accepted_arguments(keras.layers.RandomContrast):
+            config["value_range"] = ANY_VALUE
     names = RENAMED.get(class_name, {})
     names = names if to_keras3 else {new: old for old, new in names.items()}
     return {names.get(key, key): value for key, value in config.items()}

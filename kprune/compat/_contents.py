@@ -42,8 +42,8 @@ class Contents:
 
     def functions(self) -> dict[str, str]:
         """Per Lambda that names a function of the user's, the name."""
-        lambdas = [entry["config"] for entry in dicts_in(self.config) if entry.get("class_name") == "Lambda"]
-        named = [(config.get("name"), function_name(config.get("function"))) for config in lambdas]
+        lambdas = [entry.get("config") for entry in dicts_in(self.config) if entry.get("class_name") == "Lambda"]
+        named = [(one.get("name"), function_name(one.get("function"))) for one in lambdas if isinstance(one, dict)]
         return {str(layer): name for layer, name in named if name}
 
     def foreign(self, custom_objects: dict) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Layers that hold other layers, in Keras 3 and tf_keras: wrappers and recurrent layers over cells."""
 
+import keras
 import numpy as np
 
 from kprune.errors import ModelError
@@ -18,7 +19,10 @@ RECURRENT = ("LSTM", "GRU", "SimpleRNN", "ConvLSTM", "RNN")
 
 def inner_layers(layer) -> dict:
     """The layers that a layer holds, by the keys of its config; a list of them where it holds several."""
-    return {key: getattr(layer, name) for key, name in INNER.get(type(layer).__name__, {}).items()}
+    names = INNER.get(type(layer).__name__)
+    if names is None:  # a wrapper of one's own
+        names = {"layer": "layer"} if hasattr(getattr(layer, "layer", None), "get_config") else {}
+    return {key: getattr(layer, name) for key, name in names.items()}
 
 
 def is_recurrent(layer) -> bool:
@@ -46,15 +50,21 @@ def with_inner(config: dict, layer, make) -> dict:
 
 
 def pairs_of(source, target) -> list[tuple]:
-    """The layers that hold the weights of a layer, each with its twin; the layer itself where it holds no others."""
-    ours, theirs = inner_layers(source), inner_layers(target)
-    if not ours:
-        return [(source, target)]
-    found = []
-    for key, one in ours.items():
+    """A layer and those inside it, each with its twin."""
+    found, theirs = [(source, target)], inner_layers(target)
+    for key, one in inner_layers(source).items():
         for part, twin in zip(_listed(one), _listed(theirs[key]), strict=True):
             found += pairs_of(part, twin)
     return found
+
+
+def own_weights(layer) -> list:
+    """The weights of a layer, but for those of layers that `inner_layers` has."""
+    if not inner_layers(layer):
+        return list(layer.weights)
+    sides = (("_trainable_variables", "_non_trainable_variables"), ("_trainable_weights", "_non_trainable_weights"))
+    names = next(names for names in sides if hasattr(layer, names[0]))  # those of Keras 3, or of tf_keras
+    return [weight for name in names for weight in getattr(layer, name)]
 
 
 def copy_weights(source, target, steeper: float):
@@ -70,16 +80,17 @@ def copy_weights(source, target, steeper: float):
     for one, twin in pairs_of(source, target):
         if hasattr(one, "get_layer"):
             continue  # a model inside: its layers were given their weights one by one
-        arrays = _scaled(one, one.get_weights(), steeper, inside=one is not source)
-        shapes = [tuple(array.shape) for array in arrays], [tuple(weight.shape) for weight in twin.weights]
+        ours, theirs = own_weights(one), own_weights(twin)
+        shapes = [[tuple(weight.shape) for weight in side] for side in (ours, theirs)]
         if shapes[0] != shapes[1]:
             raise ModelError(
                 f"'{one.name}' ({type(one).__name__}) has weights of shape {shapes[0]}, its twin {shapes[1]}.",
                 "Equal weights on both sides.",
                 "Replace the layer before translating.",
             )
-        if arrays:
-            twin.set_weights(arrays)
+        arrays = _scaled(one, [keras.ops.convert_to_numpy(x) for x in ours], steeper, inside=one is not source)
+        for weight, array in zip(theirs, arrays, strict=True):
+            weight.assign(array)
         if one is not source:
             twin.trainable = one.trainable
 

@@ -176,7 +176,7 @@ class _Translation:
         kind = type(layer).__name__
         if kind in self._custom:
             return self._custom[kind]
-        cls = getattr(keras.layers, kind, None) or _configs.application_layer(kind, "keras")
+        cls = getattr(keras.layers, _configs.GENERAL.get(kind, kind), None) or _configs.application_layer(kind, "keras")
         if cls is None or not type(layer).__module__.startswith("tf_keras."):
             raise ModelError(
                 f"'{layer.name}' ({kind}) has no twin in Keras 3.",
