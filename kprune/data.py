@@ -1,5 +1,6 @@
 """Batches from whatever a user trains with: arrays, `tf.data`, `PyDataset`, torch loaders, any iterable of batches."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -116,7 +117,9 @@ def check_kind(data):
     elif isinstance(data, keras.utils.PyDataset):
         empty = data.num_batches == 0
     elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):
-        empty = hasattr(data, "__len__") and not is_endless(data) and not len(data)
+        empty = False
+        with contextlib.suppress(TypeError, NotImplementedError):  # a dataset need not know its length
+            empty = len(data) == 0
     else:
         raise OptionError(
             f"data is a {type(data).__name__}.",

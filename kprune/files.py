@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 
 from kprune.errors import ExportError
-from kprune.options import check_path
+from kprune.options import check_flag, check_path
 
 
 def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool = True) -> pathlib.Path:
@@ -25,6 +25,7 @@ def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool
       ExportError: `path` exists and `overwrite` is false, its folder is missing, or the disk refuses the write.
     """
     check_path("path", path)
+    check_flag("overwrite", overwrite)
     path = pathlib.Path(path)
     _need_parent(path)
     if path.exists() and (path.is_dir() or not overwrite):

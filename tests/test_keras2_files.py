@@ -342,7 +342,7 @@ def test_contrast_is_changed_as_much_as_before():
         (lambda: layers.Resizing(4, 4, fill_mode="constant", antialias=True), "antialias"),
         (lambda: layers.RandomCrop(4, 4), "resizes in tf_keras"),
         (lambda: layers.RandomContrast(0.2, value_range=(0, 1)), "value_range"),
-        (lambda: layers.TimeDistributed(layers.Activation("hard_silu")), "inside another layer"),
+        (lambda: layers.TimeDistributed(layers.Activation("hard_silu")), "'hard_silu' inside"),
         (lambda: layers.TimeDistributed(layers.Activation("hard_sigmoid")), "hard_sigmoid inside"),
     ],
 )

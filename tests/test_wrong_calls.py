@@ -191,6 +191,9 @@ WRONG = {
     ),
     "repair a number": Wrong(prune(data=IMAGES, repair=1), OptionError, "repair is 1"),
     "a plan saved to a number": Wrong(lambda at: plan_of(at).save(7), OptionError, "path is 7"),
+    "a plan saved over a file, in words": Wrong(
+        on_file(lambda at, path: plan_of(at).save(path, overwrite="no")), OptionError, "overwrite is 'no'"
+    ),
     "a directory that is a number": Wrong(iterate(directory=7), OptionError, "directory is 7"),
     "a search in a number": Wrong(find(directory=7), OptionError, "directory is 7"),
     "a Keras 2 file by number": Wrong(lambda at: kprune.load_keras2(7), OptionError, "path is 7"),

@@ -159,11 +159,12 @@ class Translation:
         _nested.check_hard_sigmoid(operation, inside)
         if inside and activation == "hard_sigmoid":
             return True  # its weights make up for it
-        portable = activation is None or activation in self._activations
-        if not portable and _nested.is_recurrent(operation):
+        within = inside or _nested.is_recurrent(operation)  # nothing that follows can take its place
+        portable = activation is None or activation in (_configs.COMMON_ACTIVATIONS if within else self._activations)
+        if within and not portable:
             raise ModelError(
                 f"'{operation.name}' ({type(operation).__name__}) computes {activation!r} inside.",
-                f"One of {', '.join(sorted(self._activations))}.",
+                f"One of {', '.join(sorted(_configs.COMMON_ACTIVATIONS))}.",
                 "Replace the layer before translating.",
             )
         return portable
