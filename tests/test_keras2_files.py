@@ -16,9 +16,11 @@ tf_keras = pytest.importorskip("tf_keras", reason="needs tf_keras")
 tf = pytest.importorskip("tensorflow")
 old, layers = tf_keras.layers, keras.layers
 FRAMES, SEQUENCE, IMAGE = (3, 8, 8, 2), (6, 4), (8, 8, 4)
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:You are saving your model as an HDF5:UserWarning", "ignore:The structure of `inputs`:UserWarning"
-)
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The structure of `inputs`:UserWarning"),
+]
 
 
 def small_net(kit):
