@@ -5,9 +5,10 @@ import keras
 from kprune.calibration import handed_on, merge_factors
 from kprune.criteria import Criterion, get_criterion, inform
 from kprune.criteria.base import require_finite_weight
-from kprune.data import require_rereadable
+from kprune.data import check_kind, require_rereadable
 from kprune.errors import ModelError, OptionError
 from kprune.graph import Graph, trace
+from kprune.options import check_flag
 from kprune.plan import Plan, make_plan
 from kprune.reconstruction import reconstruct
 from kprune.selection import Bounds, Budget, bind, select
@@ -27,6 +28,7 @@ def plan_pruning(
     data=None,
     limits=None,
     strict=False,
+    input_shape=None,
 ) -> Plan:
     """Chooses the filters to remove; changes nothing.
 
@@ -46,6 +48,8 @@ def plan_pruning(
         `keras.config.disable_interactive_logging()` was called.
       limits: `kprune.Limits`, or None.
       strict: whether a layer that stops channels (a barrier) is an error.
+      input_shape: for a model that takes inputs of any size, that of one example, such as (224, 224, 3), of several
+        inputs a list or dict: what the FLOPs are counted for. None: the size that the first batch of data has.
 
     Returns:
       A `Plan` that removes a share in `[target, target + 0.01]`, or the closest above it that the channel
@@ -61,7 +65,7 @@ def plan_pruning(
       >>> print(plan.summary())
     """
     criterion = with_data(criterion, data)
-    targets = Targets(target_flops, target_params, target_latency, latency)
+    targets = Targets(target_flops, target_params, target_latency, latency, input_shape, data)
     return plan_graph(trace(model), targets, criterion, limits, strict)
 
 
@@ -76,6 +80,9 @@ def with_data(criterion, data, repair: bool = False, again: bool = False) -> Cri
     Raises:
       OptionError: it needs data and there are none, or they can be read only once and that is not enough.
     """
+    check_flag("repair", repair)
+    if data is not None:
+        check_kind(data)
     if criterion is None:
         criterion = "similarity" if data is None else "reconstruction_error"
     if repair and again:
@@ -133,8 +140,10 @@ def refuse_barriers(graph: Graph, strict: bool):
     """With `strict`, any barrier is an error.
 
     Raises:
+      OptionError: `strict` is no boolean.
       ModelError: names the barriers.
     """
+    check_flag("strict", strict)
     if strict and graph.barriers:
         raise ModelError(
             f"'{graph.model.name}' has layers that stop channels: {'; '.join(list(graph.barriers.values())[:5])}.",
@@ -196,12 +205,13 @@ def prune_model(
     repair=True,
     limits=None,
     strict=False,
+    input_shape=None,
 ):
     """Prunes a trained model to a budget in one call.
 
     Args:
       model: a built functional or Sequential `keras.Model`; never changed.
-      target_flops, target_params, target_latency, latency, criterion, limits, strict: see `plan_pruning`.
+      target_flops, target_params, target_latency, latency, criterion, limits, strict, input_shape: see `plan_pruning`.
       mode: see `apply_plan`.
       data: a few hundred images, from which the weights that stay are repaired by least squares; and what the
         criterion looks at, if it does (with labels where it needs them, see `plan_pruning`).
@@ -219,7 +229,7 @@ def prune_model(
     """
     check_mode(mode)
     criterion, graph = with_data(criterion, data, repair), trace(model)
-    targets = Targets(target_flops, target_params, target_latency, latency)
+    targets = Targets(target_flops, target_params, target_latency, latency, input_shape, data)
     plan = plan_graph(graph, targets, criterion, limits, strict)
     return apply_to_graph(graph, plan, mode, data if repair else None)
 

@@ -57,6 +57,7 @@ def benchmark(
         ("runs", runs, 1),
         ("batch_size", batch_size, 1),
         ("threads", threads, 1),
+        ("seed", seed, 0),
     ):
         check_whole(name, value, least)
     with contextlib.ExitStack() as stack:
@@ -105,7 +106,7 @@ def benchmark_tflite(*paths, threads: int = 1, warmup: int = 10, runs: int = 100
     """
     if not paths:
         raise OptionError("benchmark_tflite got no file.", "At least one path.", "Pass the .tflite files to time.")
-    for name, value, least in (("warmup", warmup, 0), ("runs", runs, 1)):
+    for name, value, least in (("warmup", warmup, 0), ("runs", runs, 1), ("seed", seed, 0)):
         check_whole(name, value, least)
     models = [open_tflite(path, threads) for path in paths]
     for model in models:

@@ -9,6 +9,7 @@ from kprune.criteria.similarity import pairwise_distances
 from kprune.data import batches_of, check_inputs, require_end, require_finite
 from kprune.execution import execute
 from kprune.graph import Graph, trace
+from kprune.makers import writer_entries
 from kprune.plan import Plan
 from kprune.rules import find_rule
 from kprune.structure import following_scale
@@ -122,7 +123,7 @@ def handed_on(graph: Graph, plan: Plan) -> dict[int, np.ndarray]:
       New values of the readers concerned, by the id of the variable.
     """
     values: dict[int, np.ndarray] = {}
-    for entry, writer in zip(plan.layers, graph.writers, strict=True):
+    for entry, writer in zip(writer_entries(plan.layers, graph), graph.writers, strict=True):
         if not entry.merge:
             continue
         sets = writer.axes[writer.writes]

@@ -9,6 +9,7 @@ import numpy as np
 
 from kprune.errors import ModelError
 from kprune.graph import Graph, trace
+from kprune.input_sizes import sizes_of, trace_with_sizes
 from kprune.rules import NoRule, find_rule
 
 FLOAT_BYTES = 4
@@ -222,23 +223,28 @@ def tensor_bytes(ids: np.ndarray, shape: tuple, kept) -> float:
     return FLOAT_BYTES * math.prod(sizes)
 
 
-def model_cost(model) -> Cost:
+def model_cost(model, input_shape=None) -> Cost:
     """What a model costs for one example.
 
     Args:
       model: a built functional or Sequential `keras.Model`.
+      input_shape: for a model that takes inputs of any size, that of one example, such as (224, 224, 3); of several
+        inputs a list or dict.
 
     Returns:
       A `Cost` with `.flops` (multiply-accumulates), `.params`, `.weight_bytes`, `.activation_bytes` and `.layers`.
 
     Raises:
       ModelError: the model has no graph.
+      OptionError: the model does not take inputs of that shape.
 
     Example:
       >>> print(kprune.model_cost(model))
       40.81 M FLOPs (multiply-accumulates), 272,474 parameters (1.09 MB), 0.20 MB of activations
     """
-    return CostModel(trace(model)).cost()
+    graph = trace(model)
+    shapes = sizes_of(graph, input_shape)
+    return CostModel(graph if shapes is None else trace_with_sizes(graph, shapes)).cost()
 
 
 def known(shapes) -> bool:
@@ -279,8 +285,8 @@ def require_known(cost: CostModel, kind: str):
         if unknown is None:
             raise ModelError(
                 f"'{model.name}' takes inputs of any size, so its FLOPs are unknown.",
-                "A model with a fixed input size.",
-                "Rebuild it with keras.Input of a fixed shape, or give target_params.",
+                "The size to count them for, or images that have one (an iterator is not looked at).",
+                "Pass input_shape=(224, 224, 3) or data, or give target_params.",
             )
         raise ModelError(
             f"What '{unknown}' in '{model.name}' gives is of unknown size, so the FLOPs behind it are unknown.",

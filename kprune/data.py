@@ -1,5 +1,6 @@
 """Batches from whatever a user trains with: arrays, `tf.data`, `PyDataset`, torch loaders, any iterable of batches."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -103,6 +104,30 @@ def first_of(data):
     for item in _items(data, BATCH_SIZE):
         return [item] if isinstance(item, (tuple, dict)) else item
     return data
+
+
+def check_kind(data):
+    """Refuses what holds no data, or none at all, before it is read.
+
+    Raises:
+      OptionError: it is nothing that gives batches, or it is empty.
+    """
+    if _arrays(data):
+        empty = not _length(data)
+    elif isinstance(data, keras.utils.PyDataset):
+        empty = data.num_batches == 0
+    elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):
+        empty = False
+        with contextlib.suppress(TypeError, NotImplementedError):  # a dataset need not know its length
+            empty = len(data) == 0
+    else:
+        raise OptionError(
+            f"data is a {type(data).__name__}.",
+            "Arrays, a dataset, or an iterable of batches.",
+            "Pass images, (images, labels), or what you pass to fit.",
+        )
+    if empty:
+        raise OptionError("data is empty.", "At least one image.", "Pass a few hundred images.")
 
 
 def require_rereadable(data):
@@ -233,15 +258,10 @@ def _items(data, batch_size: int) -> Iterator:
         for start in range(0, _length(data), batch_size):
             part = slice(start, start + batch_size)
             yield keras.tree.map_structure(lambda x, part=part: None if x is None else x[part], data)
-    elif hasattr(data, "__iter__") and not isinstance(data, (str, bytes)):
+    else:
+        check_kind(data)
         from_torch = any(kind.__module__.startswith("torch.") for kind in type(data).__mro__)
         yield from map(_unlisted, data) if from_torch else data
-    else:
-        raise OptionError(
-            f"data is a {type(data).__name__}.",
-            "Arrays, a dataset, or an iterable of batches.",
-            "Pass images, (images, labels), or what you pass to fit.",
-        )
 
 
 def _unlisted(item):

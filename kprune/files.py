@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 
 from kprune.errors import ExportError
+from kprune.options import check_flag, check_path
 
 
 def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool = True) -> pathlib.Path:
@@ -23,6 +24,8 @@ def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool
     Raises:
       ExportError: `path` exists and `overwrite` is false, its folder is missing, or the disk refuses the write.
     """
+    check_path("path", path)
+    check_flag("overwrite", overwrite)
     path = pathlib.Path(path)
     _need_parent(path)
     if path.exists() and (path.is_dir() or not overwrite):
@@ -62,6 +65,7 @@ def write_folder_by_rename(path, write: Callable[[pathlib.Path], None], mark: st
     Raises:
       ExportError: `path` exists and may not be replaced, its parent is missing, or the disk refuses the write.
     """
+    check_path("path", path)
     path = pathlib.Path(path)
     _need_parent(path)
     if path.exists() and not (overwrite and (path / mark).is_file()):
@@ -97,6 +101,7 @@ def check_place(path, mark: str | None = None):
     Raises:
       ExportError: the folder is missing or not writable, or a folder is where the file shall be.
     """
+    check_path("path", path)
     path = pathlib.Path(path)
     _need_parent(path)
     if path.is_dir() and not (mark and (path / mark).is_file()):

@@ -66,6 +66,7 @@ class Graph:
       ends: the places (see `Call.outputs`) of the model's outputs.
       inside: the graphs of the model, of nested models, and of layers made of others, by the id of the operation.
       renamed: names of operations inside layers made of others, by the id of the operation (see `Names`).
+      sizes: the shapes of the inputs that its FLOPs are counted for, where the model takes inputs of any size.
     """
 
     model: object = field(repr=False)
@@ -76,6 +77,7 @@ class Graph:
     ends: tuple[int, ...] = field(repr=False)
     inside: dict[int, object] = field(repr=False, default_factory=dict)
     renamed: dict[int, str] = field(repr=False, default_factory=dict)
+    sizes: tuple[tuple[int, ...], ...] | None = None
 
     @cached_property
     def prunable(self) -> np.ndarray:
@@ -255,11 +257,12 @@ class Tracer:
                 self.channels.tie(one, other)
 
 
-def trace(model) -> Graph:
+def trace(model, given: list | None = None) -> Graph:
     """Traces a functional or Sequential model.
 
     Args:
       model: a built `keras.Model`; it is only read.
+      given: symbolic inputs of a fixed size, for a model that takes inputs of any; None: as the model has them.
 
     Returns:
       The `Graph`.
@@ -272,7 +275,7 @@ def trace(model) -> Graph:
     _opening.note_calls(function, tracer.signatures, tracer.inside)
     tracer.inside[id(model)] = function
     inputs = [Tensor(tracer.channels.frozen(len(x.shape), INPUT_REASON), next(tracer.places)) for x in function.inputs]
-    outputs = tracer.run(function, inputs)
+    outputs = tracer.run(function, inputs, given=given)
     for tensor in outputs:
         tracer.channels.freeze(tensor.ids, OUTPUT_REASON)
     sets = tracer.channels.resolve()

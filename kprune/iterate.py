@@ -58,6 +58,7 @@ def prune_iteratively(
     strict=False,
     directory=None,
     verbose=True,
+    input_shape=None,
 ) -> PruningRun:
     """Prunes in rounds with your own training after each: Algorithm 1 of Wu 2023, hard.
 
@@ -86,6 +87,7 @@ def prune_iteratively(
       directory: a folder for the state of the run and the model of each round (`round_01.keras`, ...). A run that was
         killed goes on from its last whole round when it is called again with the same arguments.
       verbose: whether to print a line per round.
+      input_shape: for a model that takes inputs of any size, see `plan_pruning`.
 
     Returns:
       A `PruningRun`: `.model`, `.plan`, `.record`.
@@ -103,7 +105,8 @@ def prune_iteratively(
     """
     criterion = with_data(criterion, data, repair, again=True)
     check_options(fit, criterion, rounds)
-    start = Start.of(model, Targets(target_flops, target_params, target_latency, latency), limits, strict)
+    targets = Targets(target_flops, target_params, target_latency, latency, input_shape, data)
+    start = Start.of(model, targets, limits, strict)
     folder = RunFolder(directory, STATE, settings_of(start, criterion, rounds, data is not None and repair))
     plan, record, small = resumed(folder, start)
     while start.missing(plan) > 0:

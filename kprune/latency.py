@@ -13,10 +13,12 @@ from kprune.files import write_by_rename
 from kprune.graph import Graph, trace
 from kprune.grid import Grid
 from kprune.kinds import TimedCall, priced_calls
+from kprune.options import check_amount, check_path, check_whole
 from kprune.rules import OperatorConfig
 
 logger = logging.getLogger("kprune")
 SCHEMA = 1
+RUNTIMES = ("litert", "onnxruntime")
 TOLERANCE = 0.01  # by so much a width may cost more than a mixture of others and still be worth having
 
 
@@ -34,6 +36,9 @@ class LatencyTable:
       check: milliseconds of the whole file of the model that it was made for: `{"model", "measured_ms",
         "predicted_ms"}`; empty where it was not timed.
 
+    Raises:
+      OptionError: no grids, an unknown runtime or quantization, or a number out of range.
+
     Example:
       >>> table = kprune.LatencyTable.load("table.json")
       >>> table.predict(model), table.predict(small)
@@ -47,6 +52,20 @@ class LatencyTable:
     threads: int = 1
     machine: dict = field(repr=False, default_factory=dict)
     check: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        """Refuses what no device could have measured.
+
+        Raises:
+          OptionError: something else than grids, an unknown runtime or quantization, or a number out of range.
+        """
+        if not self.grids or not all(isinstance(grid, Grid) for grid in self.grids):
+            raise OptionError("grids hold no measurements.", "At least one Grid.", "Use kprune.profile_latency.")
+        for name, value, known in (("runtime", self.runtime, RUNTIMES), ("quantize", self.quantize, (None, "int8"))):
+            if value not in known:
+                raise OptionError(f"{name} is {value!r}.", f"One of {known}.", "Use kprune.profile_latency.")
+        check_amount("overhead_ms", self.overhead_ms, above_zero=False)
+        check_whole("threads", self.threads, 1)
 
     def grid(self, kind: OperatorConfig) -> Grid | None:
         """The grid of a kind of layer, or None."""
@@ -259,4 +278,5 @@ def as_table(latency) -> LatencyTable:
         raise OptionError(
             "target_latency came without latency.", "A table of the device.", 'Pass latency="table.json".'
         )
+    check_path("latency", latency)
     return LatencyTable.load(latency)

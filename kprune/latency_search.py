@@ -11,11 +11,13 @@ import keras
 import numpy as np
 
 from kprune.api import check_graph, with_data
+from kprune.cost import CostModel
 from kprune.errors import OptionError, TargetError
 from kprune.export import export_tflite
 from kprune.export.saved_model import MARK
 from kprune.files import check_place
 from kprune.graph import trace
+from kprune.input_sizes import with_sizes
 from kprune.options import check_whole, is_number
 from kprune.plan import Plan, make_plan
 from kprune.search import Pruner
@@ -80,6 +82,7 @@ def prune_to_latency(
     tolerance=0.02,
     repeats=3,
     verbose=True,
+    input_shape=None,
 ) -> LatencySearch:
     """Prunes as little as makes the exported file run in `target_ms`, as the stop-watch says on that very file.
 
@@ -105,6 +108,7 @@ def prune_to_latency(
         is enough and the one that is not are this close.
       repeats: timings of each file; the median counts.
       verbose: whether to print a line per network.
+      input_shape: for a model that takes inputs of any size, see `plan_pruning`.
 
     Returns:
       A `LatencySearch`: `.model`, `.plan`, `.path`, `.ms`, `.trials`. Where the network is fast enough as it is, its
@@ -125,8 +129,9 @@ def prune_to_latency(
         check_place(output, MARK)
     criterion, graph = with_data(criterion, data, repair, again=True), trace(model)
     check_graph(graph, strict)
-    kind, others = "flops" if latency is None else "latency", quantities(graph, latency)
-    pruner = Pruner.of(graph, kind, criterion, limits, data if repair else None, **others)
+    cost = CostModel(with_sizes(graph, input_shape, data), **quantities(graph, latency))
+    kind = "flops" if latency is None else "latency"
+    pruner = Pruner.of(graph, cost, kind, criterion, limits, data if repair else None)
     with tempfile.TemporaryDirectory() as folder:
         files = TrialFiles(export or export_tflite, pathlib.Path(folder), output)
         watch = functools.partial(time_repeatedly, measure or Stopwatch(), target_ms, repeats)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from kprune import _keras
+from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight
 from kprune.rules import find_rule
 
@@ -72,6 +73,8 @@ class MaskedLayer(keras.layers.Wrapper):
 
     def __init__(self, layer, masks: dict, **kwargs):
         super().__init__(layer, **kwargs)
+        if not isinstance(masks, dict):
+            raise OptionError(f"masks is {masks!r}.", "Packed arrays by the name of a variable.", "Use kprune.strip.")
         self.masks = dict(masks)
 
     def build(self, input_shape=None):

@@ -9,6 +9,9 @@ from kprune.cost import CostModel
 from kprune.errors import PlanError
 from kprune.files import write_by_rename
 from kprune.graph import Graph
+from kprune.input_sizes import words
+from kprune.makers import FixedLayer, makers, writer_entries
+from kprune.plan_checks import check_decision, check_layers
 
 SCHEMA = 1
 
@@ -48,6 +51,7 @@ class Plan:
       flops, params: `(before, after)`; FLOPs are multiply-accumulates of conv and dense layers, batch 1.
       rounds: one record per round.
       latency: `(before, after)`, the milliseconds of one run that the latency table predicts; None without one.
+      input_shapes: what the FLOPs were counted for, one shape per input, where the model takes inputs of any size.
 
     Example:
       >>> plan = kprune.plan_pruning(model, target_flops=0.5)
@@ -62,6 +66,7 @@ class Plan:
     params: tuple[int, int] = (0, 0)
     rounds: tuple[dict, ...] = field(repr=False, default=())
     latency: tuple[float, float] | None = None
+    input_shapes: tuple[tuple[int, ...], ...] | None = None
 
     def mask(self, graph: Graph) -> np.ndarray:
         """The decision per channel set.
@@ -77,7 +82,7 @@ class Plan:
         """
         check_layers(self, graph)
         keep = np.ones(len(graph.sets), dtype=bool)
-        for entry, weight in zip(self.layers, graph.writers, strict=True):
+        for entry, weight in zip(writer_entries(self.layers, graph), graph.writers, strict=True):
             gone = np.setdiff1d(np.arange(entry.filters), entry.keep)
             keep[weight.axes[weight.writes][gone]] = False
         check_decision(self, graph, keep)
@@ -111,7 +116,8 @@ class Plan:
         flops, params = (self.flops[0], later.flops[1]), (self.params[0], later.params[1])
         timed = self.latency is not None and later.latency is not None
         latency = (self.latency[0], later.latency[1]) if timed else None
-        return Plan(layers, later.criterion, later.target, flops, params, latency=latency)
+        shapes = later.input_shapes
+        return Plan(layers, later.criterion, later.target, flops, params, latency=latency, input_shapes=shapes)
 
     def summary(self) -> str:
         """A table, one line per layer, with the totals below."""
@@ -122,6 +128,8 @@ class Plan:
             lines.append(f"{entry.path:<{width}} {entry.filters:>8} {len(entry.keep):>6} {entry.rate:>7.1%}{note}")
         for name, (before, after) in (("FLOPs (multiply-accumulates)", self.flops), ("parameters", self.params)):
             lines.append(f"{name}: {before:,.0f} -> {after:,.0f} (-{1 - after / max(before, 1):.1%})")
+        if self.input_shapes is not None:
+            lines.append(f"FLOPs are those of inputs of {words(self.input_shapes)}; the model takes any size")
         if self.latency is not None:
             before, after = self.latency
             lines.append(f"milliseconds, predicted: {before:.3g} -> {after:.3g} (-{1 - after / before:.1%})")
@@ -183,73 +191,10 @@ class Plan:
                 tuple(data["params"]),
                 tuple(data["rounds"]),
                 tuple(data["latency"]) if data.get("latency") else None,
+                tuple(map(tuple, data["input_shapes"])) if data.get("input_shapes") else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(f"The plan is damaged: {error!r}.", "What Plan.save wrote.", "Make it again.") from error
-
-
-def check_layers(plan: Plan, graph: Graph):
-    """Checks that a plan and a model have the same layers."""
-    own = {weight.path: weight.shape[weight.writes] for weight in graph.writers}
-    given = {entry.path: entry.filters for entry in plan.layers}
-    if own != given or [w.path for w in graph.writers] != [e.path for e in plan.layers]:
-        differing = sorted(set(own.items()) ^ set(given.items())) or [("order", 0)]
-        shown = ", ".join(f"{path} ({filters} filters)" for path, filters in differing[:4])
-        raise PlanError(
-            f"The plan is not for '{graph.model.name}': they differ in {shown}.",
-            "The model that the plan was made for: same layers, same number of filters.",
-            "Make a new plan for this model with kprune.plan_pruning.",
-        )
-    for entry in plan.layers:
-        rising = sorted(set(entry.keep)) == list(entry.keep)
-        if not entry.keep or not rising or entry.keep[0] < 0 or entry.keep[-1] >= entry.filters:
-            raise PlanError(
-                f"The plan keeps {list(entry.keep)[:6]} of the {entry.filters} filters of '{entry.path}'.",
-                "At least one index, rising, each below the number of filters.",
-                "Mend the entry, or make a new plan.",
-            )
-        check_merges(entry)
-
-
-def check_merges(entry: LayerPlan):
-    """Checks that what a layer hands on goes from removed filters to kept ones.
-
-    Raises:
-      PlanError: it does not.
-    """
-    kept = set(entry.keep)
-    for removed, heir, factor in entry.merge:
-        if removed in kept or not 0 <= removed < entry.filters or heir not in kept or not np.isfinite(factor):
-            raise PlanError(
-                f"The plan hands filter {removed} of '{entry.path}' on to filter {heir}, by the factor {factor}.",
-                "A removed filter, a kept one, and a finite factor.",
-                "Mend the entry, or make a new plan.",
-            )
-
-
-def check_decision(plan: Plan, graph: Graph, keep: np.ndarray):
-    """Checks that a plan respects what the graph ties and freezes."""
-    for entry, weight in zip(plan.layers, graph.writers, strict=True):
-        sets = weight.axes[weight.writes]
-        given = np.isin(np.arange(entry.filters), entry.keep)
-        if not np.array_equal(keep[sets], given):
-            at = int(np.flatnonzero(keep[sets] != given)[0])
-            raise PlanError(
-                f"The plan keeps filter {at} of '{entry.path}', but removes one that is tied to it.",
-                "One decision for all layers that share a channel (an addition, a depthwise conv, a grouped conv).",
-                "Remove the same filters in all of them.",
-            )
-        frozen = ~keep[sets] & ~graph.prunable[sets]
-        if frozen.any():
-            at = int(np.flatnonzero(frozen)[0])
-            raise PlanError(
-                f"The plan removes filter {at} of '{entry.path}', which is frozen: {graph.sets.reasons[sets[at]]}.",
-                "Only prunable filters.",
-                "Keep it.",
-            )
-    for sets in graph.tensors:
-        if not keep[sets].any():
-            raise PlanError("The plan leaves a tensor without channels.", "At least one channel.", "Keep one more.")
 
 
 def make_plan(
@@ -264,28 +209,25 @@ def make_plan(
       merges: per writer path, the `merge` entries.
       bounds: the limits met with the model, so that a layer which they leave out says so.
     """
-    graph, everything = cost.graph, cost.everything()
-
-    def reason(weight):
-        left_out = bounds is not None and not bounds.removable[weight.axes[weight.writes]].any()
-        return graph.reason(weight) or ("the limits leave it out" if left_out else None)
-
-    layers = tuple(
-        LayerPlan(
-            weight.path,
-            weight.shape[weight.writes],
-            tuple(np.flatnonzero(keep[weight.axes[weight.writes]]).tolist()),
-            reason(weight),
-            tuple((merges or {}).get(weight.path, ())),
-        )
-        for weight in graph.writers
-    )
+    everything = cost.everything()
+    merges = merges or {}
     return Plan(
-        layers,
+        tuple(layer_plan(cost.graph, made, keep, bounds, merges.get(made.path, ())) for made in makers(cost.graph)),
         criterion or {},
         target or {},
         (cost.flops(everything), cost.flops(keep)),
         (cost.params(everything), cost.params(keep)),
         tuple(rounds),
         tuple(cost.total(mask, "latency") for mask in (everything, keep)) if "latency" in cost.quantities else None,
+        cost.graph.sizes,
     )
+
+
+def layer_plan(graph: Graph, made, keep: np.ndarray, bounds, merge) -> LayerPlan:
+    """The entry of one layer that makes channels; see `make_plan`."""
+    if isinstance(made, FixedLayer):
+        return LayerPlan(made.path, made.filters, tuple(range(made.filters)), made.reason)
+    sets = made.axes[made.writes]
+    left_out = bounds is not None and not bounds.removable[sets].any()
+    reason = graph.reason(made) or ("the limits leave it out" if left_out else None)
+    return LayerPlan(made.path, len(sets), tuple(np.flatnonzero(keep[sets]).tolist()), reason, tuple(merge))

@@ -12,12 +12,16 @@ from kprune.criteria import Criterion, Similarity
 from kprune.criteria.similarity import by_frequency
 from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight, trace
+from kprune.input_sizes import with_sizes
+from kprune.makers import FixedLayer, makers
 from kprune.options import check_share
 from kprune.plan import Plan, make_plan
 from kprune.selection import Bounds, Comparison, Limits, bind, matching, next_width
 
 
-def plan_rates(model, rates: dict, *, criterion=None, data=None, limits: Limits | None = None, strict=False) -> Plan:
+def plan_rates(
+    model, rates: dict, *, criterion=None, data=None, limits: Limits | None = None, strict=False, input_shape=None
+) -> Plan:
     """A plan from rates per layer, given by hand; the criterion chooses the filters in each.
 
     A layer with N filters loses `floor(rate * N)`, or less where its filters go several at a time (grouped convs).
@@ -28,7 +32,7 @@ def plan_rates(model, rates: dict, *, criterion=None, data=None, limits: Limits 
       model: a built functional or Sequential `keras.Model`; only read.
       rates: per name or pattern such as "stage1_*", the share of the filters to remove, 0..1. A name goes before a
         pattern. A pattern leaves out what cannot be pruned.
-      criterion, data, strict: see `plan_pruning`.
+      criterion, data, strict, input_shape: see `plan_pruning`.
       limits: `kprune.Limits`, or None. With `round_to` the numbers of filters are rounded up; a rate that another limit
         forbids is an error.
 
@@ -51,7 +55,7 @@ def plan_rates(model, rates: dict, *, criterion=None, data=None, limits: Limits 
     keep = remove_shares(graph, bounds, shares, removal_order(graph, criterion))
     merges = merge_factors(graph, criterion, keep) if getattr(criterion, "compensate", False) else {}
     return make_plan(
-        CostModel(graph),
+        CostModel(with_sizes(graph, input_shape, data)),
         keep,
         criterion={"name": criterion.name, **criterion.get_config()},
         target={"rates": {name: float(rate) for name, rate in rates.items()}},
@@ -98,8 +102,9 @@ def refuse_frozen(graph: Graph, name: str, path: str):
     Raises:
       OptionError: always.
     """
-    weight = next(w for w in graph.writers if w.path == path)
-    reason = graph.reason(weight) or "the limits leave it out"
+    made = next(made for made in makers(graph) if made.path == path)
+    frozen = made.reason if isinstance(made, FixedLayer) else graph.reason(made)
+    reason = frozen or "the limits leave it out"
     raise OptionError(
         f"rates names '{name}', and no filter of '{path}' may go: {reason}.",
         "A layer that can be pruned.",

@@ -5,13 +5,28 @@ import json
 import numpy as np
 
 from kprune.cost import WORDS
-from kprune.errors import PlanError
+from kprune.errors import OptionError, PlanError
 from kprune.files import write_by_rename
 from kprune.plan import Plan
 
 SCHEMA = 1
 ALWAYS = ("flops", "params", "pruned_flops", "pruned_params", "filters", "rates")
 OF_A_ROUND = ("epoch", "ratio", "relaxed", "target", "latency", "pruned_latency")
+
+
+def check_history(history):
+    """Refuses what is no record of rounds.
+
+    Raises:
+      OptionError: it is no dict of lists that are equally long.
+    """
+    lists = isinstance(history, dict) and all(isinstance(values, (list, tuple)) for values in history.values())
+    if not lists or len({len(values) for values in history.values()}) > 1:
+        raise OptionError(
+            "history is no dict of lists of equal length.",
+            "A list per name, with one entry per round.",
+            "Pass the `history` of another PruningRecord, or nothing.",
+        )
 
 
 class PruningRecord:
@@ -33,6 +48,7 @@ class PruningRecord:
     """
 
     def __init__(self, history: dict[str, list] | None = None):
+        check_history(history or {})
         self.history = {name: list(values) for name, values in (history or {}).items()}
 
     def __len__(self) -> int:
@@ -107,8 +123,8 @@ class PruningRecord:
         try:
             with open(path, encoding="utf-8") as file:
                 data = json.load(file)
-            if data["schema"] != SCHEMA or len({len(values) for values in data["history"].values()}) > 1:
-                raise ValueError("another schema, or lists of different lengths")
+            if data["schema"] != SCHEMA:
+                raise ValueError("another schema")
             return cls(data["history"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(

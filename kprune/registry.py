@@ -23,7 +23,17 @@ class Registry:
         self._classes: dict[str, type] = {}
 
     def register(self, name: str, *aliases: str) -> Callable[[type], type]:
-        """A class decorator that makes the class known under a name and its aliases."""
+        """A class decorator that makes the class known under a name and its aliases.
+
+        Raises:
+          OptionError: a name is no text.
+        """
+
+        for one in (name, *aliases):
+            if not isinstance(one, str) or not one:
+                raise OptionError(
+                    f"A {self.kind} is registered as {one!r}.", "A name.", f'Pass "my_{self.kind}", and then the class.'
+                )
 
         def decorate(cls: type) -> type:
             self._classes.update(dict.fromkeys((name, *aliases), cls))

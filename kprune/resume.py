@@ -9,6 +9,7 @@ import keras
 from kprune import _keras
 from kprune.errors import ModelError, OptionError
 from kprune.files import write_by_rename
+from kprune.options import check_path
 
 SCHEMA = 1
 
@@ -38,6 +39,8 @@ class RunFolder:
     """
 
     def __init__(self, path, name: str, settings: dict):
+        if path is not None:
+            check_path("directory", path)
         self.path = None if path is None else pathlib.Path(path)
         self.name, self.settings = name, json.loads(json.dumps(settings))
         self.state = None

@@ -7,10 +7,11 @@ import keras
 import numpy as np
 
 from kprune.api import apply_to_graph, check_graph, choose, with_data
-from kprune.cost import WORDS, CostModel, Quantity
+from kprune.cost import WORDS, CostModel
 from kprune.criteria import Criterion
 from kprune.errors import OptionError, TargetError
 from kprune.graph import Graph, trace
+from kprune.input_sizes import with_sizes
 from kprune.options import is_number
 from kprune.plan import Plan
 from kprune.resume import RunFolder, fingerprint
@@ -67,6 +68,7 @@ def find_target(
     tolerance=0.02,
     directory=None,
     verbose=True,
+    input_shape=None,
 ) -> TargetSearch:
     """The largest reduction for which `accept(pruned_model)` is true, by bisection.
 
@@ -85,6 +87,7 @@ def find_target(
         search that was killed goes on when it is called again with the same arguments, and tries nothing twice. What
         `accept` and `data` are it cannot tell: for others take another folder.
       verbose: whether to print a line per network tried.
+      input_shape: for a model that takes inputs of any size, see `plan_pruning`.
 
     Returns:
       A `TargetSearch`: `.model`, `.plan`, `.target`, `.evaluations`.
@@ -105,8 +108,8 @@ def find_target(
     check_options(accept, budget, latency, tolerance)
     criterion, graph = with_data(criterion, data, repair, again=True), trace(model)
     check_graph(graph, strict)
-    others = quantities(graph, latency)
-    pruner = Pruner.of(graph, budget, criterion, limits, data if repair else None, **others)
+    cost = CostModel(with_sizes(graph, input_shape, data), **quantities(graph, latency))
+    pruner = Pruner.of(graph, cost, budget, criterion, limits, data if repair else None)
     settings = {
         "budget": budget,
         "criterion": {"name": pruner.criterion.name, **pruner.criterion.get_config()},
@@ -160,8 +163,7 @@ class Pruner:
     data: object = field(repr=False)
 
     @classmethod
-    def of(cls, graph: Graph, kind: str, criterion: Criterion, limits, data, **quantities: Quantity) -> "Pruner":
-        cost = CostModel(graph, **quantities)
+    def of(cls, graph: Graph, cost: CostModel, kind: str, criterion: Criterion, limits, data) -> "Pruner":
         bounds = bind(limits, graph, quantity=cost.quantities[kind])
         reachable = make_budget(cost, **{f"target_{kind}": SMALLEST}).check(bounds)
         return cls(graph, cost, criterion, bounds, kind, reachable, data)

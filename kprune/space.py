@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from kprune.api import refuse_barriers
 from kprune.cost import CostModel
 from kprune.graph import Graph, trace
+from kprune.input_sizes import with_sizes, words
+from kprune.makers import FixedLayer, makers
 from kprune.selection import Bounds, Limits, bind
 
 
@@ -43,12 +45,14 @@ class SearchSpace:
         input size is unknown.
       params: `(now, lowest)`, all weights.
       barriers: per operation that stops channels, the reason.
+      input_shapes: what the FLOPs were counted for, one shape per input, where the model takes inputs of any size.
     """
 
     layers: tuple[LayerSpace, ...]
     flops: tuple[float, float]
     params: tuple[int, int]
     barriers: dict[str, str] = field(repr=False, default_factory=dict)
+    input_shapes: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def reachable_flops(self) -> float:
@@ -73,8 +77,10 @@ class SearchSpace:
             lines.append(
                 f"{name}: {now:,.0f}, lowest {lowest:,.0f} (-{share(now, lowest):.2%})"
                 if known
-                else f"{name}: unknown, for the model takes inputs of any size"
+                else f"{name}: unknown, for the model takes inputs of any size: pass input_shape"
             )
+        if self.input_shapes is not None:
+            lines.append(f"FLOPs are those of inputs of {words(self.input_shapes)}; the model takes any size")
         return "\n".join(lines)
 
 
@@ -83,7 +89,7 @@ def share(before: float, after: float) -> float:
     return 1.0 - after / before if before else 0.0
 
 
-def search_space(model, limits: Limits | None = None, *, strict: bool = False) -> SearchSpace:
+def search_space(model, limits: Limits | None = None, *, strict: bool = False, input_shape=None) -> SearchSpace:
     """What can be pruned, before anything is: every layer or the reason why not, and the lowest cost within reach.
 
     Pruning to what it says succeeds, with any criterion: `prune_model(model, space.reachable_flops, limits=limits)`.
@@ -92,12 +98,13 @@ def search_space(model, limits: Limits | None = None, *, strict: bool = False) -
       model: a built functional or Sequential `keras.Model`; only read.
       limits: `kprune.Limits`, or None.
       strict: whether a layer that stops channels (a barrier) is an error.
+      input_shape: for a model that takes inputs of any size, see `kprune.model_cost`.
 
     Returns:
       A `SearchSpace`: `.layers`, `.reachable_flops`, `.reachable_params`, `.flops`, `.params`, `.barriers`.
 
     Raises:
-      OptionError: wrong limits.
+      OptionError: wrong limits, or an input shape that the model does not take.
       ModelError: the model has no graph, or has barriers and `strict` is set.
 
     Example:
@@ -107,21 +114,24 @@ def search_space(model, limits: Limits | None = None, *, strict: bool = False) -
     """
     graph = trace(model)
     refuse_barriers(graph, strict)
-    bounds, cost = bind(limits, graph), CostModel(graph)
+    bounds, cost = bind(limits, graph), CostModel(with_sizes(graph, input_shape))
     everything = cost.everything()
     sized = not math.isnan(cost.flops(everything))
     by_params = bounds.smallest(everything, cost.gains(everything, "params"))
     by_flops = bounds.smallest(everything, cost.gains(everything, "flops")) if sized else by_params
     return SearchSpace(
-        tuple(layer_space(graph, bounds, weight, by_flops) for weight in graph.writers),
+        tuple(layer_space(graph, bounds, made, by_flops) for made in makers(graph)),
         (cost.flops(everything), cost.flops(by_flops)),
         (cost.params(everything), cost.params(by_params)),
         dict(graph.barriers),
+        cost.graph.sizes,
     )
 
 
 def layer_space(graph: Graph, bounds: Bounds, weight, least) -> LayerSpace:
     """The row of one layer; `least` is the smallest decision."""
+    if isinstance(weight, FixedLayer):
+        return LayerSpace(weight.path, weight.filters, weight.filters, reason=weight.reason)
     sets = weight.axes[weight.writes]
     fewest = int(least[sets].sum())
     reason = graph.reason(weight)

@@ -14,7 +14,7 @@ import numpy as np
 from kprune.errors import ModelError, OptionError
 from kprune.export._runtime import open_file
 from kprune.export._samples import random_samples
-from kprune.options import check_whole, is_number
+from kprune.options import check_amount, check_whole, is_number
 
 WARMUP = 10
 MORE_REPEATS = 3  # times as many timings where the first ones lie on both sides of the target
@@ -63,6 +63,9 @@ class CommandStopwatch:
       command: run by the shell, `{path}` in it replaced by the file's path; where it has none, the path comes last.
       timeout: seconds after which it counts as failed, or None.
 
+    Raises:
+      OptionError: the command is no text, or the timeout no number above zero.
+
     Example:
       >>> command = "scp {path} jetson:m.tflite && ssh jetson python3 jetson_benchmark.py m.tflite --median"
       >>> ms = kprune.CommandStopwatch(command)("a.tflite")
@@ -78,6 +81,8 @@ class CommandStopwatch:
                 "A shell command that prints milliseconds.",
                 "Pass 'ssh device ...'.",
             )
+        if self.timeout is not None:
+            check_amount("timeout", self.timeout)
 
     def __call__(self, path) -> float:
         """Runs the command.

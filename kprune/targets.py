@@ -5,11 +5,12 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from kprune.cost import CostModel
+from kprune.cost import CostModel, require_known
 from kprune.errors import OptionError
 from kprune.graph import Graph
+from kprune.input_sizes import check_shape, with_sizes
 from kprune.latency import Latency, LatencyTable, as_table
-from kprune.selection import Budget, make_budget
+from kprune.selection import Budget, chosen_target
 
 
 @dataclass(frozen=True)
@@ -19,26 +20,41 @@ class Targets:
     Attributes:
       flops, params, latency: the shares, 0..1; one of them is given.
       table: for the latency: a `LatencyTable`, or the path of one.
+      input_shape, data: what tells the size of inputs, where the model takes any; see `kprune.input_sizes.sizes_of`.
     """
 
     flops: float | None = None
     params: float | None = None
     latency: float | None = None
     table: object = field(repr=False, default=None)
+    input_shape: object = None
+    data: object = field(repr=False, compare=False, default=None)
+
+    def __post_init__(self):
+        """Refuses, before anything is done, what no model could have as a target.
+
+        Raises:
+          OptionError: none or several shares, one outside of 0..1, a table without a share of the milliseconds or the
+            other way round, a table that cannot be read, or an input shape that is none.
+        """
+        check_shape(self.input_shape)
+        chosen_target(self.flops, self.params, self.latency)
+        if self.table is not None and self.latency is None:
+            raise OptionError(
+                "latency came without target_latency.", "Both.", "Pass target_latency=0.5, or leave latency out."
+            )
+        if self.latency is not None:
+            self.read_table  # noqa: B018 - read now, and kept
 
     def cost(self, graph: Graph) -> CostModel:
         """What a model costs, in milliseconds too where a share of them shall go.
 
         Raises:
-          OptionError: there is a table and no share of the milliseconds, the other way round, or a table of other
-            layers.
+          OptionError: the table is of other layers, or the model takes no inputs of the shape that is given.
           ModelError: the model has no layer whose time is known.
         """
-        if self.table is not None and self.latency is None:
-            raise OptionError(
-                "latency came without target_latency.", "Both.", "Pass target_latency=0.5, or leave latency out."
-            )
-        return CostModel(graph, **quantities(graph, None if self.latency is None else self.read_table))
+        sized = with_sizes(graph, self.input_shape, self.data)
+        return CostModel(sized, **quantities(graph, None if self.latency is None else self.read_table))
 
     @cached_property
     def read_table(self) -> LatencyTable:
@@ -51,7 +67,10 @@ class Targets:
         Raises:
           OptionError, ModelError: see `plan_pruning`.
         """
-        return make_budget(self.cost(graph), self.flops, self.params, self.latency)
+        kind, target = chosen_target(self.flops, self.params, self.latency)
+        cost = self.cost(graph)
+        require_known(cost, kind)
+        return Budget(kind, target, cost)
 
 
 def quantities(graph: Graph, table) -> dict[str, Latency]:

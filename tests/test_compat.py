@@ -205,7 +205,7 @@ def stateless_model():
     "call, words",
     [
         (lambda: from_tf_keras(old_model(own_layer(tf_keras)())), "no twin in Keras 3"),
-        (lambda: from_tf_keras(old_model(old.Lambda(lambda x: x))), "no twin in Keras 3"),
+        (lambda: from_tf_keras(old_model(old.LocallyConnected2D(2, 3))), "no twin in Keras 3"),
         (lambda: from_tf_keras(new_model(lambda x: x + 1)), "A model of tf_keras"),
         (lambda: from_tf_keras(tf_keras.Sequential([old.Dense(2)])), "has no graph"),
         (lambda: to_tf_keras(new_model(own_layer(keras)())), "tf_keras has no layer 'Own'"),

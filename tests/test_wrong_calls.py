@@ -184,6 +184,21 @@ WRONG = {
     "rate above one": Wrong(rates({"stem": 5}), OptionError, "rate of 'stem' is 5"),
     "rate of all": Wrong(rates({"middle": 1.0}), OptionError, "leave 0 channels"),
     "tied rates that disagree": Wrong(rates({"stem": 0.5, "end": 0.25}), OptionError, "tied to 'end'"),
+    # truth values, paths
+    "strict in words": Wrong(prune(strict="yes"), OptionError, "strict is 'yes'"),
+    "strict in words, of a space": Wrong(
+        lambda at: kprune.search_space(at.model, strict=None), OptionError, "strict is None"
+    ),
+    "repair a number": Wrong(prune(data=IMAGES, repair=1), OptionError, "repair is 1"),
+    "a plan saved to a number": Wrong(lambda at: plan_of(at).save(7), OptionError, "path is 7"),
+    "a plan saved over a file, in words": Wrong(
+        on_file(lambda at, path: plan_of(at).save(path, overwrite="no")), OptionError, "overwrite is 'no'"
+    ),
+    "a directory that is a number": Wrong(iterate(directory=7), OptionError, "directory is 7"),
+    "a search in a number": Wrong(find(directory=7), OptionError, "directory is 7"),
+    "a Keras 2 file by number": Wrong(lambda at: kprune.load_keras2(7), OptionError, "path is 7"),
+    "a table by number": Wrong(find(budget="latency", latency=7), OptionError, "latency is 7"),
+    "timing by half a seed": Wrong(lambda at: kprune.benchmark(at.model, seed=-1), OptionError, "seed is -1"),
     # modes and models
     "unknown mode": Wrong(prune(mode="medium"), OptionError, "mode is 'medium'"),
     "a path as model": Wrong(lambda at: kprune.prune_model("model.keras", 0.5), ModelError, "str"),
@@ -368,6 +383,147 @@ EXPORTS = {
         lambda at: kprune.export_saved_model(at.model, at.folder / "no" / "a"), ExportError, "does not exist"
     ),
 }
+
+TARGETS = {
+    "no target": ({}, "Neither of target_flops"),
+    "two targets": ({"target_flops": 0.3, "target_params": 0.3}, "Both of target_flops"),
+    "a number of times": ({"target_flops": 5}, "target_flops is 5"),
+    "parameters in per cent": ({"target_params": 30}, "target_params is 30"),
+    "nothing": ({"target_flops": 0}, "target_flops is 0"),
+    "a text": ({"target_params": "0.5"}, "target_params is '0.5'"),
+    "NaN": ({"target_flops": float("nan")}, "target_flops is nan"),
+    "a truth value": ({"target_flops": True}, "target_flops is True"),
+    "milliseconds without a table": ({"target_latency": 0.3}, "target_latency came without latency"),
+    "a table without milliseconds": ({"target_flops": 0.3, "latency": "t.json"}, "latency came without target_latency"),
+    "a size in words": ({"target_flops": 0.3, "input_shape": "224x224"}, "input_shape is '224x224'"),
+    "a size of nothing": ({"target_flops": 0.3, "input_shape": (0, 224, 3)}, "input_shape is"),
+    "a table that is not there": ({"target_latency": 0.3, "latency": "no/t.json"}, "cannot be read as a latency table"),
+    "a number as table": ({"target_latency": 0.3, "latency": 3}, "latency is 3"),
+}
+OF_CALLBACKS = {
+    "limits of another kind": ({"limits": {"min_channels": 3}}, "limits is {"),
+    "limits that are empty": ({"limits": {}}, "limits is {}"),
+    "strict in words": ({"strict": "yes"}, "strict is 'yes'"),
+    "rounds after half an epoch": ({"every_epochs": 0.5}, "every_epochs is 0.5"),
+    "rounds after no epoch": ({"every_epochs": 0}, "every_epochs is 0"),
+    "an end before the first epoch": ({"until_epoch": 0}, "until_epoch is 0"),
+    "an end in words": ({"until_epoch": "10"}, "until_epoch is '10'"),
+}
+
+
+def similarity(**options):
+    return lambda: kprune.SimilarityPruning(**{"target_flops": 0.3, **options})
+
+
+def gradual(**options):
+    return lambda: kprune.GradualPruning(**{"criterion": "l1", "target_flops": 0.3, **options})
+
+
+def table(**options):
+    grid = kprune.grid.Grid(kprune.kinds.LayerKind("mean", (1, 1)), (1,), (1,), np.ones((1, 1)))
+    return lambda: kprune.LatencyTable(**{"grids": (grid,), **options})
+
+
+def measured(**options):
+    return lambda: Measurement(**{"name": "a", **options})
+
+
+def report(**options):
+    return lambda: Report(**{"rows": [Measurement("a")], **options})
+
+
+# What can be judged when it is given is refused then, before there is a model: {what: (call, what the error says)}.
+MADE = {
+    **{f"similarity: {k}": (similarity(**{"target_flops": None, **o}), m) for k, (o, m) in TARGETS.items()},
+    **{f"gradual: {k}": (gradual(**{"target_flops": None, **o}), m) for k, (o, m) in TARGETS.items()},
+    **{f"similarity: {k}": (similarity(**o), m) for k, (o, m) in OF_CALLBACKS.items()},
+    **{f"gradual: {k}": (gradual(**o), m) for k, (o, m) in OF_CALLBACKS.items()},
+    "similarity: an end before the start": (similarity(start_epoch=5, until_epoch=5), "until_epoch=5"),
+    "similarity: a start before the first epoch": (similarity(start_epoch=-1), "start_epoch is -1"),
+    "similarity: an unknown option": (similarity(beta=2), "beta"),
+    "similarity: alpha below zero": (similarity(alpha=-1), "alpha is -1"),
+    "similarity: a ratio of nothing": (similarity(ratio=0), "ratio is 0"),
+    "similarity: guard in words": (similarity(guard="no"), "guard is 'no'"),
+    "similarity: compensate": (similarity(compensate=True), "compensate"),
+    "gradual: an unknown criterion": (gradual(criterion="l7"), "no criterion 'l7'"),
+    "gradual: similarity": (gradual(criterion="similarity"), "no scores"),
+    "gradual: a class as criterion": (gradual(criterion=kprune.criteria.L1), "criterion is"),
+    "gradual: no data": (gradual(criterion="apoz"), "data is None"),
+    "gradual: a number as data": (gradual(criterion="apoz", data=3), "data is a int"),
+    "gradual: a text as data": (gradual(criterion="apoz", data="images/"), "data is a str"),
+    "gradual: no images": (gradual(criterion="apoz", data=IMAGES[:0]), "data is empty"),
+    "gradual: fewer labels than images": (gradual(criterion="taylor", data=(IMAGES, LABELS[:3])), "3, 8"),
+    "gradual: a generator": (gradual(criterion="hrank", data=batches()), "only once"),
+    "gradual: regrow in words": (gradual(regrow="yes"), "regrow is 'yes'"),
+    "gradual: half a channel": (gradual(target_flops=None, channels_per_round=0.5), "channels_per_round is 0.5"),
+    "gradual: channels and a target": (gradual(channels_per_round=3), "together with a target"),
+    "gradual: channels and a table": (
+        gradual(target_flops=None, channels_per_round=3, latency="t.json"),
+        "together with a target",
+    ),
+    "gradual: channels that regrow": (
+        gradual(target_flops=None, channels_per_round=3, regrow=True),
+        "together with regrow",
+    ),
+    "gradual: an end before the first round": (gradual(every_epochs=4, until_epoch=3), "until_epoch=3"),
+    "a penalty of nothing": (lambda: kprune.BatchNormPenalty(0), "strength is 0"),
+    "an endless penalty": (lambda: kprune.BatchNormPenalty(float("inf")), "strength is inf"),
+    "a penalty in words": (lambda: kprune.BatchNormPenalty("1e-4"), "strength is '1e-4'"),
+    "limits: no channels": (lambda: kprune.Limits(min_channels=0), "min_channels is 0"),
+    "limits: rate in per cent": (lambda: kprune.Limits(max_rate=50), "max_rate is 50"),
+    "limits: an unknown preset": (lambda: kprune.Limits(round_to="litert-int4"), "round_to is 'litert-int4'"),
+    "limits: a number as name": (lambda: kprune.Limits(include=3), "include holds 3"),
+    "criteria: alpha without end": (lambda: kprune.criteria.Similarity(alpha=float("inf")), "alpha is inf"),
+    "criteria: fold_bn in words": (lambda: kprune.criteria.Similarity(fold_bn="yes"), "fold_bn is 'yes'"),
+    "criteria: compensate a number": (lambda: kprune.criteria.Similarity(compensate=1), "compensate is 1"),
+    "criteria: an unknown loss": (lambda: kprune.criteria.Taylor(loss="l7"), "loss is 'l7'"),
+    "criteria: a number as loss": (lambda: kprune.criteria.Taylor(loss=3), "loss is 3"),
+    "criteria: a number among losses": (lambda: kprune.criteria.Taylor(loss={"a": "mse", "b": 3}), "loss is 3"),
+    "criteria: half of an image": (lambda: kprune.criteria.HRank(images=0.5), "images is 0.5"),
+    "criteria: alpha and beta": (lambda: kprune.criteria.FeatureRelevance(alpha=2, beta=2), "alpha is 2 and beta is 2"),
+    "criteria: a share of nothing": (lambda: kprune.criteria.TraceRatio(share=0), "share is 0"),
+    "criteria: seed": (lambda: kprune.criteria.Random(seed=1.5), "seed is 1.5"),
+    "criteria: an unknown ranking": (lambda: kprune.criteria.APoZ(ranking="best"), "ranking is 'best'"),
+    "criteria: no name": (lambda: kprune.register_criterion(7), "registered as 7"),
+    "a rule for an object": (lambda: kprune.register_rule("Conv2D"), "not a layer class"),
+    "table: nothing measured": (table(grids=()), "no measurements"),
+    "table: numbers in the place of grids": (table(grids=(1.0, 2.0)), "no measurements"),
+    "table: an unknown runtime": (table(runtime="tflite"), "runtime is 'tflite'"),
+    "table: four bits": (table(quantize="int4"), "quantize is 'int4'"),
+    "table: no thread": (table(threads=0), "threads is 0"),
+    "table: less than nothing": (table(overhead_ms=-1.0), "overhead_ms is -1"),
+    "watch: no run": (lambda: kprune.Stopwatch(runs=0), "runs is 0"),
+    "watch: half a thread": (lambda: kprune.Stopwatch(threads=0.5), "threads is 0.5"),
+    "watch: no command": (lambda: kprune.CommandStopwatch("  "), "command is '  '"),
+    "watch: a list as command": (lambda: kprune.CommandStopwatch(["ssh", "pi"]), "command is"),
+    "watch: no time": (lambda: kprune.CommandStopwatch("ssh pi", timeout=0), "timeout is 0"),
+    "watch: a time in words": (lambda: kprune.CommandStopwatch("ssh pi", timeout="10s"), "timeout is '10s'"),
+    "measurement: no name": (lambda: Measurement(None), "name is None"),
+    "measurement: accuracy in per cent": (measured(accuracy=92.03), "accuracy is 92.03"),
+    "measurement: a text": (measured(flops="40M"), "flops is '40M'"),
+    "measurement: less than nothing": (measured(size_bytes=-1), "size_bytes is -1"),
+    "measurement: half a spread": (measured(median_ms=1.0, p10_ms=0.9), "p90_ms is None"),
+    "measurement: a spread around nothing": (measured(p10_ms=0.9, p90_ms=1.1), "median_ms is None"),
+    "report: no rows": (report(rows=[]), "rows is empty"),
+    "report: one row by itself": (report(rows=Measurement("a")), "rows holds Measurement"),
+    "report: rows of text": (report(rows=["a"]), "rows holds 'a'"),
+    "report: a path as plan": (report(plan="plan.json"), "plan holds 'plan.json'"),
+    "report: a history of lists": (report(history=[1, 2]), r"history and facts holds \[1, 2\]"),
+    "report: exports by path": (report(exports=["a.tflite"]), "exports holds 'a.tflite'"),
+    "report: a number as timings": (report(timings=3.0), "timings holds 3.0"),
+    "report: facts that JSON cannot hold": (report(facts={"model": object()}), "JSON"),
+    "report: a number as title": (report(title=3), "title holds 3"),
+    "record: a list": (lambda: kprune.PruningRecord([1]), "no dict of lists"),
+    "record: lists of other lengths": (lambda: kprune.PruningRecord({"flops": [1], "params": []}), "no dict of lists"),
+    "masks of no layer": (lambda: kprune.MaskedLayer(layers.Dense(3), [1]), "masks is"),
+}
+
+
+@pytest.mark.parametrize("call, match", MADE.values(), ids=MADE)
+def test_what_can_be_judged_when_it_is_given_is_refused_then(call, match):
+    with pytest.raises(OptionError, match=match) as caught:
+        call()
+    assert_three_parts(caught.value)
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from kprune.criteria import Criterion
 from kprune.errors import OptionError
 from kprune.graph import trace
 from kprune.masking import TrainingMasks
+from kprune.options import check_flag
 from kprune.plan import Plan, make_plan
 from kprune.record import PruningRecord
 from kprune.schedules import EpochSchedule
-from kprune.selection import Budget, ChannelCount, Round, bind
+from kprune.selection import Budget, ChannelCount, Round, bind, check_limits
 from kprune.targets import Targets
 from kprune.zeros import masked_sets
 
@@ -35,14 +36,21 @@ class PruningCallback(keras.callbacks.Callback):
 
     Args:
       criterion: for the plan's record, and for the subclass.
-      targets: what shall be gone at the end.
+      targets: what shall be gone at the end; None: the subclass has a budget of its own.
       schedule: when rounds are due.
       limits: `kprune.Limits`, or None.
       strict: whether a layer that stops channels (a barrier) is an error.
+
+    Raises:
+      OptionError: wrong limits, or `strict` is no boolean.
     """
 
-    def __init__(self, criterion: Criterion, targets: Targets, schedule: EpochSchedule, limits, strict: bool = False):
+    def __init__(
+        self, criterion: Criterion, targets: Targets | None, schedule: EpochSchedule, limits, strict: bool = False
+    ):
         super().__init__()
+        check_limits(limits)
+        check_flag("strict", strict)
         self.criterion, self.targets, self.schedule = criterion, targets, schedule
         self.limits, self.strict = limits, strict
         self.rounds: list[Round] = []

@@ -5,9 +5,11 @@ from dataclasses import replace
 from kprune.callbacks.base import PruningCallback
 from kprune.cost import CostModel
 from kprune.criteria import Similarity, get_criterion, inform
+from kprune.data import check_kind
 from kprune.errors import OptionError
+from kprune.input_sizes import check_shape, with_sizes
 from kprune.masking import zero_filters
-from kprune.options import check_whole
+from kprune.options import check_flag, check_whole
 from kprune.schedules import EpochSchedule, expected_share
 from kprune.selection import Budget, ChannelCount, Round, select_by_score
 from kprune.targets import Targets
@@ -42,6 +44,8 @@ class GradualPruning(PruningCallback):
         logs and in `plan`.
       limits: `kprune.Limits`, or None.
       strict: whether a layer that stops channels (a barrier) is an error.
+      input_shape: for a model that takes inputs of any size, that of one example, such as (224, 224, 3), of several
+        inputs a list or dict: what the FLOPs are counted for. None: the size that the first batch of data has.
 
     Attributes:
       plan: the `Plan` of what is masked in the weights now; None before training.
@@ -76,11 +80,13 @@ class GradualPruning(PruningCallback):
         regrow=False,
         limits=None,
         strict=False,
+        input_shape=None,
     ):
         regrow = regrow or criterion in ("sfp", "he2018")
         criterion = get_criterion(criterion)
+        check_flag("regrow", regrow)
         check_criterion(criterion, data)
-        check_channels(channels_per_round, (target_flops, target_params, target_latency), regrow)
+        check_channels(channels_per_round, (target_flops, target_params, target_latency, latency), regrow)
         schedule = EpochSchedule(0, every_epochs, until_epoch)
         if until_epoch is not None and until_epoch < every_epochs:
             raise OptionError(
@@ -88,8 +94,11 @@ class GradualPruning(PruningCallback):
                 "until_epoch of at least every_epochs.",
                 "Prune more often or end later.",
             )
-        targets = Targets(target_flops, target_params, target_latency, latency)
+        counted = channels_per_round is not None
+        targets = None if counted else Targets(target_flops, target_params, target_latency, latency, input_shape, data)
+        check_shape(input_shape)
         super().__init__(criterion, targets, replace(schedule, start_epoch=every_epochs - 1), limits, strict)
+        self.input_shape = input_shape
         self.channels_per_round, self.data, self.regrow = channels_per_round, data, regrow
 
     def on_train_begin(self, logs=None):
@@ -99,7 +108,9 @@ class GradualPruning(PruningCallback):
 
     def _make_budget(self) -> Budget | ChannelCount:
         if self.channels_per_round is not None:
-            return ChannelCount(self.channels_per_round, CostModel(self._graph))
+            return ChannelCount(
+                self.channels_per_round, CostModel(with_sizes(self._graph, self.input_shape, self.data))
+            )
         return super()._make_budget()
 
     def _schedule_rounds(self, first: int, epochs: int) -> list[int]:
@@ -137,10 +148,10 @@ class GradualPruning(PruningCallback):
 
 
 def check_criterion(criterion, data):
-    """Checks that a criterion gives scores, and that its data can be read more than once.
+    """Checks that a criterion gives scores, and that its data are data, which can be read more than once.
 
     Raises:
-      OptionError: it does not, or they cannot.
+      OptionError: it does not, they are not, or they cannot.
     """
     if isinstance(criterion, Similarity):
         raise OptionError(
@@ -148,6 +159,8 @@ def check_criterion(criterion, data):
             "A criterion of scores, such as 'relevance', 'taylor' or 'l2'.",
             "Use kprune.SimilarityPruning.",
         )
+    if data is not None:
+        check_kind(data)
     inform(criterion, data, again=True)
 
 

@@ -5,7 +5,7 @@ import keras
 from kprune import _keras
 from kprune.errors import OptionError
 from kprune.graph import trace
-from kprune.options import is_number
+from kprune.options import check_amount
 from kprune.rules import find_rule
 
 
@@ -44,8 +44,7 @@ class BatchNormPenalty(keras.callbacks.Callback):
 
     def __init__(self, strength=1e-4):
         super().__init__()
-        if not is_number(strength) or not strength > 0:
-            raise OptionError(f"strength is {strength!r}.", "A number above zero.", "Pass 1e-4.")
+        check_amount("strength", strength)
         self.strength = float(strength)
 
     def on_train_begin(self, logs=None):

@@ -27,6 +27,8 @@ class SimilarityPruning(PruningCallback):
       until_epoch: after how many epochs the target is reached; None: two thirds of those of this `fit`.
       limits: `kprune.Limits`, or None.
       strict: whether a layer that stops channels (a barrier) is an error.
+      input_shape: for a model that takes inputs of any size, that of one example, such as (224, 224, 3): what the
+        FLOPs are counted for.
       **options: further options of `kprune.criteria.Similarity`: metric, fold_bn, guard, coupling.
 
     A killed run goes on from the end of an epoch, as `BackupAndRestore` keeps it; from the middle of one (`save_freq`
@@ -64,6 +66,7 @@ class SimilarityPruning(PruningCallback):
         until_epoch=None,
         limits=None,
         strict=False,
+        input_shape=None,
         **options,
     ):
         if "compensate" in options:
@@ -78,7 +81,7 @@ class SimilarityPruning(PruningCallback):
                 f"There is no option {', '.join(unknown)}.", f"Of {Similarity.options}.", "Check the spelling."
             )
         criterion = Similarity(alpha, ratio, **options)
-        targets = Targets(target_flops, target_params, target_latency, latency)
+        targets = Targets(target_flops, target_params, target_latency, latency, input_shape)
         super().__init__(criterion, targets, EpochSchedule(start_epoch, every_epochs, until_epoch), limits, strict)
 
     def _make_budget(self) -> Budget:

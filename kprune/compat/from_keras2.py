@@ -1,13 +1,21 @@
 """A tf_keras model as a Keras 3 model."""
 
+import functools
 import importlib
+import logging
 
 import keras
 
-from kprune.compat import _configs
-from kprune.compat._functions import FUNCTIONS, slices
+from kprune.compat import _configs, _nested
+from kprune.compat._call import TensorFlowFunction
 from kprune.compat.to_keras2 import need_tf_keras
 from kprune.errors import ModelError
+
+logger = logging.getLogger("kprune")
+ALWAYS_TRAINING = (
+    "'%s' (%s) is called with training=True in the Keras 2 model. Expected: Layers that train when the model does; in "
+    "Keras 3, predict() and model(x, training=False) reach each of them. To mend: Call the model with training=True."
+)
 
 
 def from_tf_keras(model, custom_objects: dict | None = None) -> keras.Model:
@@ -51,6 +59,8 @@ class _Translation:
     def __init__(self, custom_objects: dict):
         self._custom, self._twins, self._name = custom_objects, {}, _configs.UniqueNames()
         self._nest = importlib.import_module("tensorflow").nest
+        self._batch: dict[int, keras.KerasTensor] = {}  # per tensor, the first one whose examples are its own
+        self._kept = []  # so that no id is given twice
 
     def model(self, model) -> keras.Model:
         # Layers keep their names, functions take what is left.
@@ -67,6 +77,7 @@ class _Translation:
                     outputs = keras.tree.flatten(self._apply(node, tensors))
                     for symbol, value in zip(self._nest.flatten(node.outputs), outputs, strict=True):
                         tensors[id(symbol)] = value
+        self._check_outputs(model, tensors)
 
         def mapped(structure):
             return self._nest.map_structure(lambda x: tensors[id(x)], structure)
@@ -74,50 +85,86 @@ class _Translation:
         inputs = model.inputs if type(model).__name__ == "Sequential" else model.input
         return keras.Model(mapped(inputs), mapped(model.output), name=_configs.UniqueNames()(model.name))
 
+    def _check_outputs(self, model, tensors: dict):
+        for tensor in model.outputs:
+            if not isinstance(tensors[id(tensor)], keras.KerasTensor):
+                raise ModelError(
+                    f"The output '{tensor.name}' of '{model.name}' does not depend on its inputs, but for their size.",
+                    "Outputs that are computed from the inputs.",
+                    "Leave that output out before translating.",
+                )
+
     def _apply(self, node, tensors: dict):
         def fill(structure):
             return self._nest.map_structure(lambda x: tensors.get(id(x), x), structure)
 
-        args, kwargs = fill(node.call_args), fill(node.call_kwargs)
-        layer = node.layer
+        args, kwargs, layer = fill(node.call_args), fill(node.call_kwargs), node.layer
         if _is_function(layer):
-            return self._named(self._function(layer, args, kwargs), tensors)
-        kwargs = {key: value for key, value in kwargs.items() if value is not None and key not in ("training", "mask")}
-        if hasattr(layer, "_is_graph_network"):
-            if id(layer) not in self._twins:
-                self._twins[id(layer)] = _Translation(self._custom).model(layer)
-            return self._twins[id(layer)](*args, **kwargs)
+            function = TensorFlowFunction(layer, self._batch_of)
+            outputs = self._named(function(args, kwargs), tensors)
+            return self._note_batch(outputs, args, kwargs) if function.keeps_batch else outputs
+        kwargs = {key: value for key, value in kwargs.items() if value is not None}
+        if kwargs.get("training") is True:
+            logger.warning(ALWAYS_TRAINING, layer.name, type(layer).__name__)
         if id(layer) not in self._twins:
             self._twins[id(layer)] = self._make_twin(layer)
         twin = self._twins[id(layer)]
+        if hasattr(layer, "_is_graph_network"):
+            return self._note_batch(twin(*args, **kwargs), args, kwargs)
+        args, kwargs = with_states(layer, args, kwargs)
         outputs = twin(*args, **kwargs)
-        _configs.copy_weights(layer, twin)
         twin.trainable = layer.trainable
-        return self._named(_old_hard_sigmoid(outputs), tensors) if _needs_old_hard_sigmoid(layer) else outputs
+        _nested.copy_weights(layer, twin, _nested.STEEPER)
+        if type(layer).__module__.startswith("tf_keras."):  # none of them makes other examples
+            self._note_batch(outputs, args, kwargs)
+        steep = "activation" in _nested.hard_sigmoids(layer)
+        return self._named(_old_hard_sigmoid(outputs), tensors) if steep else outputs
+
+    def _batch_of(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
+        return self._batch.get(id(tensor), tensor)
+
+    def _note_batch(self, outputs, args, kwargs):
+        """Remembers where the examples of outputs came in: there, nothing is pruned that tells how many they are."""
+        given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
+        sources = [x for x in given if len(x.shape) and x.shape[0] is None]
+        for x in keras.tree.flatten(outputs) if sources else ():
+            self._batch[id(x)] = self._batch_of(sources[0])
+            self._kept.append(x)
+        return outputs
 
     def _named(self, outputs, tensors: dict):
         """Gives the operations that a function has added a name of their own; `tensors` were there before."""
-        found = [x for x in keras.tree.flatten(outputs) if all(x is not old for old in tensors.values())]
+        old = {id(x) for x in tensors.values()}
+        found = [x for x in keras.tree.flatten(outputs) if isinstance(x, keras.KerasTensor) and id(x) not in old]
         while found:
             operation = found.pop()._keras_history.operation
             if not isinstance(operation, keras.layers.Layer) and id(operation) not in self._twins:
                 operation.name = self._name(operation.name)
                 self._twins[id(operation)] = operation
                 before = [x for node in operation._inbound_nodes for x in node.input_tensors]
-                found += [x for x in before if all(x is not old for old in tensors.values())]
+                found += [x for x in before if id(x) not in old]
         return outputs
 
-    def _make_twin(self, layer):
+    def _make_twin(self, layer, inside: bool = False):
+        """The twin of a layer; of one `inside` a wrapper by the name that it has there."""
+        if hasattr(layer, "_is_graph_network"):
+            return _Translation(self._custom).model(layer)
         config, kind = _configs.plain(layer.get_config()), type(layer).__name__
         cls = self._keras3_class(layer)
+        if kind == "Lambda":
+            config = {"function": layer.function, "output_shape": layer._output_shape, "mask": layer.mask}
+            config |= {"arguments": layer.arguments, "dtype": layer.dtype}
         if kind == "BatchNormalization" and isinstance(config["axis"], (list, tuple)):
             config["axis"] = int(config["axis"][0])
-        if _needs_old_hard_sigmoid(layer):
+        _nested.check_hard_sigmoid(layer, inside)
+        if not inside and "activation" in _nested.hard_sigmoids(layer):
             config["activation"] = "linear"
+        config = _nested.with_inner(config, layer, functools.partial(self._make_twin, inside=True))
+        name = _nested.inner_name(layer.name) if inside else self._layer_name(layer)
         config = _configs.renamed(config, kind, to_keras3=True)
-        config = _configs.fitted(config, cls, layer.name, "Keras 3") | {"name": self._layer_name(layer)}
+        config = _configs.fitted(config, cls, layer, "Keras 3") | {"name": name}
         try:
-            return cls.from_config(config)
+            return _configs.made(cls, config)
         except (TypeError, ValueError, KeyError) as error:
             raise ModelError(
                 f"'{layer.name}' ({kind}) cannot be made in Keras 3: {error}",
@@ -129,8 +176,8 @@ class _Translation:
         kind = type(layer).__name__
         if kind in self._custom:
             return self._custom[kind]
-        cls = getattr(keras.layers, kind, None) or _configs.application_layer(kind, "keras")
-        if cls is None or kind == "Lambda" or not type(layer).__module__.startswith("tf_keras."):
+        cls = getattr(keras.layers, _configs.GENERAL.get(kind, kind), None) or _configs.application_layer(kind, "keras")
+        if cls is None or not type(layer).__module__.startswith("tf_keras."):
             raise ModelError(
                 f"'{layer.name}' ({kind}) has no twin in Keras 3.",
                 "Layers that both tf_keras and Keras 3 have.",
@@ -138,35 +185,28 @@ class _Translation:
             )
         return cls
 
-    def _function(self, layer, args: tuple, kwargs: dict):
-        name = layer.get_config()["function"]
-        kwargs = {key: value for key, value in kwargs.items() if key != "name"}
-        if name == "__operators__.getitem":
-            return args[0][slices(args[1] if len(args) > 1 else kwargs["slice_spec"])]
-        if name not in FUNCTIONS:
-            raise ModelError(
-                f"The function tf.{name} in '{layer.name}' has no twin in keras.ops.",
-                f"One of {', '.join(sorted(FUNCTIONS))}.",
-                "Replace it by a layer before translating.",
-            )
-        return FUNCTIONS[name](*args, **kwargs)
+
+def with_states(layer, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The arguments of a recurrent layer as Keras 3 takes them: tf_keras puts initial states behind the sequence.
+
+    Raises:
+      ModelError: the layer has constants, which Keras 3 does not know.
+    """
+    recurrent = _nested.is_recurrent(layer) or type(layer).__name__ == "Bidirectional"
+    if not recurrent or not args or not isinstance(args[0], (list, tuple)):
+        return args, kwargs
+    if getattr(layer, "_num_constants", 0):
+        raise ModelError(
+            f"'{layer.name}' ({type(layer).__name__}) takes constants.",
+            "A sequence and initial states.",
+            "Replace the layer before translating.",
+        )
+    sequence, *states = args[0]
+    return (sequence, *args[1:]), kwargs | ({"initial_state": states} if states else {})
 
 
 def _is_function(layer) -> bool:
     return type(layer).__name__ in ("TFOpLambda", "SlicingOpLambda")
-
-
-def _needs_old_hard_sigmoid(layer) -> bool:
-    function = getattr(layer, "activation", None)
-    if getattr(function, "__name__", "") != "hard_sigmoid":
-        return False
-    if type(layer).__name__ not in ("Activation", "Conv2D", "Dense", "DepthwiseConv2D", "Conv1D"):
-        raise ModelError(
-            f"'{layer.name}' ({type(layer).__name__}) computes the hard_sigmoid of Keras 2 inside.",
-            "A function that Keras 3 has: its own hard_sigmoid is another.",
-            "Replace the layer before translating.",
-        )
-    return True
 
 
 def _old_hard_sigmoid(x):

@@ -6,7 +6,7 @@ import importlib.util
 import keras
 
 from kprune import _keras
-from kprune.compat import _configs, _operation
+from kprune.compat import _configs, _nested, _operation
 from kprune.errors import ModelError
 
 START_ON_TENSORFLOW = "Start Python with KERAS_BACKEND=tensorflow."
@@ -78,6 +78,8 @@ class Translation:
     def _apply(self, node, args: tuple, kwargs: dict):
         operation = _keras.transparent(node.operation)
         kwargs = {key: value for key, value in kwargs.items() if key not in ("training", "mask") or value is not None}
+        if kwargs.get("training") is True:  # the default of augmentation: Keras 3 takes what the model is called with
+            del kwargs["training"]
         if _keras.is_model(operation) and self._flat:
             tensors = [x for x in keras.tree.flatten((args, kwargs)) if self._is_tensor(x)]
             return _keras.run(_keras.functional(operation), tensors, self._apply)
@@ -91,8 +93,7 @@ class Translation:
         if twin is None:
             return self._as_operation(operation, args, kwargs)
         outputs = twin(*args, **kwargs)
-        if twin.get_weights() or operation.weights:
-            _configs.copy_weights(operation, twin)
+        _nested.copy_weights(operation, twin, 1.0 / _nested.STEEPER)
         return outputs if activation is None else self._as_operation(activation, (outputs,), {})
 
     def _twin(self, operation) -> tuple:
@@ -101,14 +102,30 @@ class Translation:
             self._twins[id(operation)] = self._make_twin(operation)
         return self._twins[id(operation)]
 
-    def _make_twin(self, operation) -> tuple:
+    def _make_inner_twin(self, layer):
+        """The twin of a layer inside a wrapper, which needs its activation within.
+
+        Raises:
+          ModelError: there is none.
+        """
+        if _keras.is_model(layer):
+            return Translation().model(layer)
+        twin, activation = self._make_twin(layer, inside=True)
+        if twin is None or activation is not None:
+            raise ModelError(
+                f"'{layer.name}' ({type(layer).__name__}), inside another layer, has no twin in tf_keras.",
+                "Layers and activations that both Keras 3 and tf_keras have.",
+                "Replace the layer before translating.",
+            )
+        return twin
+
+    def _make_twin(self, operation, inside: bool = False) -> tuple:
         config, activation = _configs.plain(operation.get_config()), None
         kind = type(operation).__name__
         cls = getattr(self._tf_keras.layers, kind, None) or _configs.application_layer(kind, "tf_keras")
         if not type(operation).__module__.startswith("keras."):
             cls = None
-        function = config.get("activation")
-        portable = function is None or function in self._activations
+        portable = self._is_portable(operation, config.get("activation"), inside)
         if cls is None or (type(operation) is keras.layers.Activation and not portable):
             if operation.weights:
                 raise ModelError(
@@ -120,16 +137,37 @@ class Translation:
         if not portable:
             activation = keras.layers.Activation(operation.activation, name=f"{operation.name}_activation")
             config["activation"] = "linear"
+        config = _nested.with_inner(config, operation, self._make_inner_twin)
+        name = _nested.inner_name(operation.name) if inside else self._name(operation.name)
         config = _configs.renamed(config, cls.__name__, to_keras3=False)
-        config = _configs.fitted(config, cls, operation.name, "tf_keras") | {"name": self._name(operation.name)}
+        config = _configs.fitted(config, cls, operation, "tf_keras") | {"name": name}
         try:
-            return cls.from_config(config), activation
+            return _configs.made(cls, config), activation
         except (TypeError, ValueError, KeyError) as error:
             raise ModelError(
                 f"'{operation.name}' ({type(operation).__name__}) cannot be made in tf_keras: {error}",
                 "A layer whose config tf_keras understands.",
                 "Replace the layer, its initializers or its constraints before translating.",
             ) from error
+
+    def _is_portable(self, operation, activation, inside: bool) -> bool:
+        """Whether the twin of a layer computes its activation; else it follows the layer as one of its own.
+
+        Raises:
+          ModelError: the twin does not, and nothing that follows it can.
+        """
+        _nested.check_hard_sigmoid(operation, inside)
+        if inside and activation == "hard_sigmoid":
+            return True  # its weights make up for it
+        within = inside or _nested.is_recurrent(operation)  # nothing that follows can take its place
+        portable = activation is None or activation in (_configs.COMMON_ACTIVATIONS if within else self._activations)
+        if within and not portable:
+            raise ModelError(
+                f"'{operation.name}' ({type(operation).__name__}) computes {activation!r} inside.",
+                f"One of {', '.join(sorted(_configs.COMMON_ACTIVATIONS))}.",
+                "Replace the layer before translating.",
+            )
+        return portable
 
     def _bare(self, operation, args: tuple, kwargs: dict):
         kind, layers = type(operation).__name__, self._tf_keras.layers

@@ -8,7 +8,7 @@ import numpy as np
 from kprune.criteria.base import Criterion, register_criterion
 from kprune.criteria.pairs import Pairs, count_rows, cross_terms
 from kprune.errors import OptionError
-from kprune.options import is_number
+from kprune.options import check_flag, is_number
 
 
 def pairwise_distances(filters: np.ndarray, metric: str = "euclidean") -> np.ndarray:
@@ -217,6 +217,8 @@ class Similarity(Criterion):
         ):
             if value not in allowed:
                 raise OptionError(f"{option} is {value!r}.", f"One of {allowed}.", "Choose one of them.")
+        for option, value in (("fold_bn", fold_bn), ("guard", guard), ("compensate", compensate)):
+            check_flag(option, value)
         self.alpha, self.ratio, self.metric = float(alpha), float(ratio), metric
         self.fold_bn, self.guard, self.compensate, self.coupling = fold_bn, guard, compensate, coupling
 

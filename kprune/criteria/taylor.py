@@ -8,7 +8,7 @@ import numpy as np
 from kprune.criteria.base import register_criterion
 from kprune.criteria.informed import DataCriterion
 from kprune.criteria.statistics import Measure, Seen, mean_over_places
-from kprune.criteria.walks import Gradients
+from kprune.criteria.walks import Gradients, check_losses
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Taylor(DataCriterion):
 
     def __init__(self, loss=None, ranking: str = "global"):
         super().__init__(ranking)
+        check_losses(loss)
         self.loss = loss
         self.needs = (GradientTimesActivation(Gradients(loss)),)
 

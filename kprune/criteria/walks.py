@@ -113,6 +113,34 @@ def by_output(graph: Graph, given: dict, what: str, default) -> list:
     return [given.get(name, default) for name in names]
 
 
+def check_losses(loss):
+    """Refuses what is no loss of any model.
+
+    Raises:
+      OptionError: something else than a loss, its name, a function or None, or a list or dict of such.
+    """
+    for one in keras.tree.flatten(loss):
+        if one is not None and not callable(one) and not isinstance(one, str):
+            raise OptionError(
+                f"loss is {one!r}.", "A Keras loss, its name, or a function.", "Pass 'mse', for instance."
+            )
+        known_loss(one)
+
+
+def known_loss(loss) -> Callable | None:
+    """A loss as Keras knows it.
+
+    Raises:
+      OptionError: it does not.
+    """
+    try:
+        return keras.losses.get(loss)
+    except ValueError as error:
+        raise OptionError(
+            f"loss is {loss!r}: {error}", "A Keras loss, its name, or a function.", "Pass 'mse', for instance."
+        ) from error
+
+
 def losses_of(graph: Graph, loss) -> list[Callable] | None:
     """The losses, one per output of the model; None where nobody named one.
 
@@ -126,12 +154,7 @@ def losses_of(graph: Graph, loss) -> list[Callable] | None:
     if isinstance(loss, dict):
         loss = by_output(graph, loss, "loss", None)
     given = list(loss) if isinstance(loss, (list, tuple)) else [loss] * len(graph.ends)
-    try:
-        return [keras.losses.get(one) if one is not None else no_loss for one in given]
-    except ValueError as error:
-        raise OptionError(
-            f"loss is {loss!r}: {error}", "A Keras loss, its name, or a function.", "Pass 'mse', for instance."
-        ) from error
+    return [known_loss(one) if one is not None else no_loss for one in given]
 
 
 def no_loss(y_true, y_pred):

@@ -1,8 +1,12 @@
 """What is known of one model or file, and how it is written."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
+
+from kprune.errors import OptionError
+from kprune.options import check_amount, check_share, is_number
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,9 @@ class Measurement:
         float32, batch 1; a runtime may need more or less.
       memory_bytes: the memory that the process took to open and run it, as `Timing.memory_bytes` measures it.
 
+    Raises:
+      OptionError: a value that nothing could have been measured as.
+
     Example:
       >>> cost = kprune.model_cost(model)
       >>> kprune.Measurement("before", 0.9203, cost.flops, cost.params, activation_bytes=cost.activation_bytes)
@@ -36,6 +43,22 @@ class Measurement:
     p90_ms: float | None = None
     activation_bytes: float | None = None
     memory_bytes: float | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.name, str):
+            raise OptionError(f"name is {self.name!r}.", "The name of a row.", 'Pass "before".')
+        if self.accuracy is not None and not (is_number(self.accuracy) and math.isnan(self.accuracy)):
+            check_share("accuracy", self.accuracy)
+        for entry in fields(self)[2:]:
+            value = getattr(self, entry.name)
+            if value is not None:
+                check_amount(entry.name, value, above_zero=False, unknown=True)
+        if (self.p10_ms is None) != (self.p90_ms is None) or (self.p10_ms is not None and self.median_ms is None):
+            raise OptionError(
+                f"p10_ms is {self.p10_ms}, median_ms is {self.median_ms} and p90_ms is {self.p90_ms}.",
+                "Both ends of the spread and the median, or the median alone.",
+                "Pass all three.",
+            )
 
 
 class Column(NamedTuple):

@@ -32,6 +32,9 @@ class Report:
       facts: how the run was made: seed, settings, versions; whatever JSON can hold. `run_facts` collects them.
       title: the heading.
 
+    Raises:
+      OptionError: no measurement, something of another kind, or what JSON cannot hold.
+
     Example:
       >>> report = kprune.Report([before, after], plan, model.history.history, facts=kprune.report.run_facts(seed=0))
       >>> print(report.table())
@@ -45,6 +48,23 @@ class Report:
     timings: Benchmark | Sequence[Benchmark] | None = field(default=None, repr=False)
     facts: dict = field(default_factory=dict, repr=False)
     title: str = "Pruning report"
+
+    def __post_init__(self):
+        """Refuses what no report can show.
+
+        Raises:
+          OptionError: no measurement, or something of another kind.
+        """
+        if not self.rows:
+            raise OptionError("rows is empty.", "At least one kprune.Measurement.", "Pass [before, after].")
+        check_all("rows", self.rows, Measurement)
+        check_all("plan", () if self.plan is None else (self.plan,), Plan)
+        check_all("exports", self.exports, Export)
+        alone = self.timings is None or isinstance(self.timings, Benchmark)
+        check_all("timings", () if alone else self.timings, Benchmark)
+        check_all("history and facts", (self.history or {}, self.facts), dict)
+        check_all("title", (self.title,), str)
+        self.to_json()
 
     @property
     def benchmarks(self) -> tuple[Benchmark, ...]:
@@ -144,6 +164,18 @@ class Report:
             raise OptionError(
                 f"{path} is no report: {error!r}.", "A .json file written by Report.save.", "Check the path."
             ) from error
+
+
+def check_all(option: str, given, kind: type):
+    """Refuses a list of something else.
+
+    Raises:
+      OptionError: it is no list of objects of that kind.
+    """
+    listed = isinstance(given, Sequence) and not isinstance(given, str)
+    if not listed or not all(isinstance(one, kind) for one in given):
+        shown = next((one for one in given if not isinstance(one, kind)), None) if listed else given
+        raise OptionError(f"{option} holds {shown!r}.", f"{kind.__name__} objects.", "See help(kprune.Report).")
 
 
 def read_timings(data: list | dict | None):

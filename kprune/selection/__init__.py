@@ -1,8 +1,8 @@
 """From scores, or similarities, to a decision that meets the budget and keeps the limits."""
 
-from kprune.selection.budget import Budget, ChannelCount, make_budget
+from kprune.selection.budget import Budget, ChannelCount, chosen_target, make_budget
 from kprune.selection.choose import select
-from kprune.selection.limits import Bounds, Limits, bind, matching
+from kprune.selection.limits import Bounds, Limits, bind, check_limits, matching
 from kprune.selection.ranking import select_by_score
 from kprune.selection.removal import Removal
 from kprune.selection.similarity import (
@@ -27,6 +27,8 @@ __all__ = [
     "Removal",
     "Round",
     "bind",
+    "check_limits",
+    "chosen_target",
     "make_budget",
     "matching",
     "next_ratio",

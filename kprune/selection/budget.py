@@ -148,6 +148,17 @@ def make_budget(
       OptionError: none or several are given, or the share is not between 0 and 1.
       ModelError: FLOPs are asked for and the input size is unknown.
     """
+    kind, target = chosen_target(target_flops, target_params, target_latency)
+    require_known(cost, kind)
+    return Budget(kind, target, cost)
+
+
+def chosen_target(target_flops=None, target_params=None, target_latency=None) -> tuple[str, float]:
+    """The one target that is given: of what, and which share.
+
+    Raises:
+      OptionError: none or several are given, or the share is not between 0 and 1.
+    """
     targets = {"flops": target_flops, "params": target_params, "latency": target_latency}
     given = {kind: target for kind, target in targets.items() if target is not None}
     if len(given) != 1:
@@ -159,5 +170,4 @@ def make_budget(
         raise OptionError(
             f"target_{kind} is {target!r}.", "The share to remove, between 0 and 1.", "Pass 0.5 to remove half."
         )
-    require_known(cost, kind)
-    return Budget(kind, float(target), cost)
+    return kind, float(target)

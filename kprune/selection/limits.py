@@ -10,6 +10,7 @@ import numpy as np
 from kprune.cost import Quantity
 from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight
+from kprune.makers import makers
 from kprune.options import check_share, check_whole
 from kprune.selection.widths import check_rounding, next_width, rounded_widths
 
@@ -62,6 +63,16 @@ class Limits:
         return rounded_widths(self.round_to, filters)
 
 
+def check_limits(limits):
+    """Refuses what are no limits.
+
+    Raises:
+      OptionError: they are not `Limits`, nor None.
+    """
+    if limits is not None and not isinstance(limits, Limits):
+        raise OptionError(f"limits is {limits!r}.", "A kprune.Limits object.", "Pass kprune.Limits(min_channels=8).")
+
+
 def check_names(option: str, given):
     """Refuses what names no layer.
 
@@ -87,12 +98,12 @@ def as_patterns(given) -> list[str]:
 
 
 def matching(graph: Graph, patterns: list[str], option: str) -> set[str]:
-    """The paths of the writers that a list of patterns names.
+    """The paths of the layers that make channels and that a list of patterns names.
 
     Raises:
       OptionError: a pattern matches no layer that makes channels.
     """
-    paths = [weight.path for weight in graph.writers]
+    paths = [made.path for made in makers(graph)]
     found: set[str] = set()
     for pattern in patterns:
         hits = {p for p in paths if fnmatch.fnmatchcase(p, pattern) or fnmatch.fnmatchcase(p.split("/")[-1], pattern)}
@@ -234,9 +245,8 @@ def bind(
     Raises:
       OptionError: a name matches no layer, or nothing is left to prune.
     """
+    check_limits(limits)
     limits = limits or Limits()
-    if not isinstance(limits, Limits):
-        raise OptionError(f"limits is {limits!r}.", "A kprune.Limits object.", "Pass kprune.Limits(min_channels=8).")
     included = matching(graph, as_patterns(limits.include), "include")
     excluded = matching(graph, as_patterns(limits.exclude), "exclude")
     removable = graph.prunable.copy()
