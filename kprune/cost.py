@@ -4,7 +4,6 @@ import logging
 import math
 from dataclasses import dataclass, field
 
-import keras
 import numpy as np
 
 from kprune.errors import ModelError
@@ -253,15 +252,13 @@ def known(shapes) -> bool:
 
 
 def uncounted(graph: Graph) -> list[str]:
-    """The layers with kernels that are not known as such, so that their cost is not. An embedding looks up only."""
+    """The layers with kernels that are not known as such, so that their cost is not."""
     counted = {weight.path for weight in graph.weights}
 
     def is_opaque(call):
         kernels = any(len(weight.shape) > 1 for weight in getattr(call.operation, "weights", ()))
         stopped = isinstance(find_rule(call.operation), NoRule) or call.path in graph.barriers
-        return (
-            kernels and stopped and call.path not in counted and not isinstance(call.operation, keras.layers.Embedding)
-        )
+        return kernels and stopped and call.path not in counted
 
     return list(dict.fromkeys(call.path for call in graph.calls if is_opaque(call)))
 

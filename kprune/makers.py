@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
 from kprune.graph import Graph, SlicedWeight
@@ -41,8 +40,6 @@ def fixed_layers(graph: Graph) -> dict[str, FixedLayer]:
 
 def reason(graph: Graph, call: Call) -> str:
     """Why no channel of a layer may go that no rule slices."""
-    if isinstance(call.operation, keras.layers.Embedding):
-        return f"kprune leaves the vectors of '{call.path}' whole"
     return graph.sets.reasons[graph.sets.set_of[call.ids_out[0].flat[0]]] or "kprune cannot see inside it"
 
 

@@ -420,7 +420,7 @@ def gradual(**options):
 
 
 def table(**options):
-    grid = kprune.grid.Grid(kprune.kinds.LayerKind("mean", (1, 1)), (1,), (1,), np.ones((1, 1)))
+    grid = kprune.grid.Grid(kprune.rules.OperatorConfig("mean", (1, 1)), (1,), (1,), np.ones((1, 1)))
     return lambda: kprune.LatencyTable(**{"grids": (grid,), **options})
 
 

@@ -6,6 +6,7 @@ from kprune.rules import (  # noqa: F401  (importing registers the rules)
     convolution,
     dense,
     elementwise,
+    embedding,
     indexing,
     merge,
     normalization,

@@ -96,7 +96,6 @@ class Rule:
       normalizes_channels: whether it is a BatchNorm: scales each channel by statistics of the data.
       gives_probabilities: whether its outputs are probabilities.
       separate_inputs: whether its layer takes query, value and key as arguments of their own.
-      looks_up: whether its weights are looked up, not multiplied with.
     """
 
     resizes = False
@@ -106,7 +105,6 @@ class Rule:
     normalizes_channels = False
     gives_probabilities = False
     separate_inputs = False
-    looks_up = False
 
     def channels(self, call: Call, channels: Channels) -> list[np.ndarray]:
         """The ids of the outputs. May make fresh ids, tie, freeze, or raise `Barrier` with a reason in words."""
