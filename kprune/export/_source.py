@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
 from importlib import metadata
 
 import keras
@@ -110,7 +109,7 @@ class Source:
         """Lets layers of mixed precision compute in float32 meanwhile: files are in float32."""
         mixed = [
             layer
-            for layer in ([] if self.legacy else _all_layers(self.model))
+            for layer in ([] if self.legacy else self.model._flatten_layers(include_self=False))
             if layer.variable_dtype == "float32" and layer.compute_dtype in ("float16", "bfloat16")
         ]
         policies = [layer.dtype_policy for layer in mixed]
@@ -216,13 +215,6 @@ def _batch_size(model, batch_size: int | None) -> int | None:
 def _input_spec(tensor) -> InputSpec:
     dtype = tensor.dtype if isinstance(tensor.dtype, str) else tensor.dtype.name
     return InputSpec(tensor.name, tuple(tensor.shape[1:]), dtype)
-
-
-def _all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _all_layers(layer)
 
 
 def argument_names(inputs: list[InputSpec]) -> dict[str, str]:

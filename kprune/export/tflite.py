@@ -1,6 +1,7 @@
 """A Keras model as a TFLite file, in float or quantized, checked with the runtime that will run it."""
 
 import dataclasses
+import logging
 import pathlib
 import re
 import tempfile
@@ -11,6 +12,7 @@ from kprune.errors import ExportError, OptionError
 from kprune.export._check import Export, compare
 from kprune.export._litert import open_tflite
 from kprune.export._metadata import add_metadata
+from kprune.export._operations import FloatOperation, float_operations
 from kprune.export._requantization import check_factors
 from kprune.export._runtime import SIGNATURE, quiet
 from kprune.export._samples import Samples, in_batches, random_samples
@@ -27,6 +29,8 @@ IO_DTYPES = {
 }
 CALIBRATED = ("int8", "int16x8")
 
+logger = logging.getLogger("kprune")
+
 
 @dataclasses.dataclass(frozen=True)
 class TFLiteExport(Export):
@@ -36,10 +40,17 @@ class TFLiteExport(Export):
       path, kind, size_bytes, error, agreement, samples: as those of `Export`.
       quantize: how it computes: None, "float16", "dynamic", "int8" or "int16x8".
       io_dtype: the dtype of its real inputs and outputs.
+      float_operations: what computes in float all the same in an "int8" or "int16x8" file, beside the conversions at
+        its ends, and why; empty where nothing does, and for files that are to compute in float.
     """
 
     quantize: str | None
     io_dtype: str
+    float_operations: tuple[FloatOperation, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"in float, in spite of {self.quantize}: {found}" for found in self.float_operations]
+        return "\n".join([super().__str__(), *lines])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +128,11 @@ def export_tflite(
     path = write_by_rename(path, write, overwrite)
     errors, agreements = zip(*closeness, strict=True)
     agreement = min((value for value in agreements if value is not None), default=None)
+    floats = float_operations(path) if quantize in CALIBRATED else ()
+    for found in floats:
+        logger.warning("%s of %s computes in float: %s", path.name, source.name, found)
     count = len(next(iter(check.values())))
-    return TFLiteExport(path, kind, path.stat().st_size, max(errors), agreement, count, quantize, io_dtype)
+    return TFLiteExport(path, kind, path.stat().st_size, max(errors), agreement, count, quantize, io_dtype, floats)
 
 
 def _sources(model, batch_size: int | None, signatures: dict) -> dict[str, Source]:

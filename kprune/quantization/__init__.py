@@ -3,6 +3,7 @@
 import importlib
 
 import keras
+import numpy as np
 
 from kprune import _keras
 from kprune.compat.to_keras2 import START_ON_TENSORFLOW, need_tf_keras
@@ -17,11 +18,15 @@ from kprune.quantization._translation import QuantizableTranslation
 def quantize_aware(model: keras.Model, data=None):
     """Makes a model for quantization-aware training: it computes as the int8 file will, with float weights beneath.
 
-    The model is translated to tf_keras, nested models become part of it, and tensorflow-model-optimization wraps its
-    layers. Layers that it does not know, such as the multiplications of squeeze-excite, hard-swish, LayerNormalization
-    or PReLU, compute in float and have their outputs quantized, so that their neighbours can run in 8 bits. The
-    ranges of activations are learnt while it trains, as moving averages that need some thousand steps; with `data`
-    they start where they belong.
+    The model is translated to tf_keras, in float32 and nested models made part of it, and tensorflow-model-optimization
+    wraps its layers. Each layer is written as TFLite computes it: a Conv1D as a Conv2D over images of height 1, a
+    SeparableConv as two convolutions, a BatchNormalization as part of the layer before it. After a plain Conv2D or
+    DepthwiseConv2D its statistics follow the data on; after others they stay as they are, and its factors become part
+    of the weights, which are trained. What TFLite moves or mixes within one scale (padding, pooling, resizing,
+    concatenation of pieces) has no range that could clip it. Layers that are several operations in TFLite, such as
+    LayerNormalization or PReLU, have their outputs quantized, so that their neighbours can run in 8 bits; what stays in
+    float is named by `export_tflite`. The ranges of activations are learnt while it trains, as moving averages that
+    need some thousand steps; with `data` they start where they belong.
 
     The process stays as it was: `keras` is Keras 3, no environment variable is left behind.
 
@@ -76,6 +81,18 @@ def quantize_aware(model: keras.Model, data=None):
             "Replace the layer that the reason names, or quantize after training: "
             'export_tflite(..., quantize="int8", representative_data=x).',
         ) from error
+    _tell_biases_apart(trained)
     if samples is not None:
         start_ranges(translated, trained, [samples[spec.name] for spec in source.inputs])
     return trained
+
+
+def _tell_biases_apart(model) -> None:
+    """Moves one of several equal biases by the least step that there is: the converter quantizes equal ones, other than
+    zero, all by the scale of the first channel, which is wrong for the others."""
+    for variable in model.weights:
+        if variable.name.split("/")[-1].split(":")[0] in ("bias", "beta"):
+            values = variable.numpy()
+            if values.size > 1 and values.flat[0] != 0 and np.ptp(values) == 0:
+                values.flat[0] = np.nextafter(values.flat[0], np.float32(np.inf), dtype="float32")
+                variable.assign(values)

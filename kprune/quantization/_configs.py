@@ -67,7 +67,8 @@ class Configs:
         kind, reader = kind_of(readers[0]), readers[0]
         linear = getattr(getattr(layer, "activation", None), "__name__", "linear") == "linear"
         relu = kind in ("Relu", "Relu6") or kind == "ReLU" and not (reader.negative_slope or reader.threshold)
-        relu = relu or kind == "Activation" and getattr(reader.activation, "__name__", "") in ("relu", "relu6")
+        function = getattr(getattr(reader, "activation", None), "__name__", "")
+        relu = relu or kind == "Activation" and function in ("relu", "relu6")
         return linear and (relu or kind == "BatchNormalization" and kind_of(layer) in ("Conv2D", "DepthwiseConv2D"))
 
 

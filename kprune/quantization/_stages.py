@@ -21,12 +21,18 @@ DEPTHWISE = ("kernel_size", "strides", "padding", "dilation_rate", "depth_multip
 POINTWISE = ("filters", "activation", "use_bias", "trainable")
 
 
-def stages(layer, batchnorm=None) -> list:
+def is_rewritten(layer, rank: int) -> bool:
+    """Whether a layer whose input has that rank is computed by others, also without a BatchNormalization."""
+    return type(layer) in (*IN_TIME, layers.SeparableConv2D) or type(layer) is layers.Dense and rank in (3, 4)
+
+
+def stages(layer, batchnorm=None, rank: int = 4) -> list:
     """The layers that compute a Dense or convolutional layer and, after it, a BatchNormalization.
 
     Args:
-      layer: the layer; one over time gives layers on images of height 1.
+      layer: the layer; one over time, and a Dense on more than vectors, gives layers on images.
       batchnorm: what it takes in, as it is now: its statistics no longer follow the data.
+      rank: that of its input.
 
     Returns:
       One layer, or for a separable convolution two; built, with weights. The last has the name of `layer`.
@@ -39,6 +45,9 @@ def stages(layer, batchnorm=None) -> list:
         config |= _strides(kind, config) | {"padding": "valid" if config["padding"] == "causal" else config["padding"]}
         if config.get("output_padding") is not None:
             config["output_padding"] = (0, *np.atleast_1d(config["output_padding"]).tolist())
+    if kind == "Dense" and rank in (3, 4):
+        kind, weights["kernel"] = "Conv2D", weights["kernel"][None, None]
+        config |= {"filters": config.pop("units"), "kernel_size": 1}
     if batchnorm is not None:
         weights, config["use_bias"] = _folded(kind, weights, *batchnorm_constants(batchnorm)), True
     if kind != "SeparableConv2D":

@@ -10,7 +10,8 @@ import keras
 from kprune import _keras
 from kprune.compat._configs import COMMON_ACTIVATIONS
 from kprune.compat.to_keras2 import Translation
-from kprune.quantization._stages import IN_TIME, affine, batchnorms, constants, stages
+from kprune.quantization._dilated import DILATED, dilated_class
+from kprune.quantization._stages import affine, batchnorms, constants, is_rewritten, stages
 
 # Layers of several inputs that are made of pairs: TFLite has them for two inputs, each pair with a range of its own.
 PAIRS = {"Add": "Add", "Multiply": "Multiply", "Maximum": "Maximum", "Minimum": "Minimum", "Average": "Add"}
@@ -38,8 +39,9 @@ class QuantizableTranslation(Translation):
         if id(operation) in self._stages or id(operation) in self._twins:
             return
         batchnorm = self._folded.get(id(operation))
-        if batchnorm is not None or type(operation) in (*IN_TIME, keras.layers.SeparableConv2D):
-            self._stages[id(operation)] = stages(operation, batchnorm)
+        rank = len(node.inputs[0].shape)
+        if batchnorm is not None or is_rewritten(operation, rank):
+            self._stages[id(operation)] = stages(operation, batchnorm, rank)
         elif any(operation is one for one in self._folded.values()):
             self._stages[id(operation)] = []
         elif id(operation) not in self._kept and constants(operation, node.inputs) is not None:
@@ -75,7 +77,10 @@ class QuantizableTranslation(Translation):
         if type(operation) is keras.layers.Activation and operation.activation.__name__ in COMMON_ACTIVATIONS:
             name = self._name(operation.name)
             return self._tf_keras.layers.Activation(operation.activation.__name__, name=name), None
-        return super()._make_twin(operation)
+        twin, activation = super()._make_twin(operation)
+        if type(twin).__name__ in DILATED and max(twin.dilation_rate) > 1:
+            twin = dilated_class(type(twin).__name__).from_config(twin.get_config())
+        return twin, activation
 
     def _follow(self, activation, tensor):
         if is_hard_sigmoid(activation):
@@ -84,7 +89,7 @@ class QuantizableTranslation(Translation):
         return super()._follow(activation, tensor) if twin is None else twin(tensor)
 
     def _convolve(self, operation, tensor):
-        if type(operation) in (keras.layers.Dense, keras.layers.Conv3D):
+        if type(operation) is keras.layers.Dense and len(tensor.shape) not in (3, 4):
             return self._layers(operation, tensor)
         if getattr(operation, "padding", None) == "causal":
             width = (operation.kernel_size[0] - 1) * operation.dilation_rate[0]
