@@ -10,6 +10,7 @@ import numpy as np
 
 from kprune import _keras
 from kprune.errors import ModelError, OptionError
+from kprune.export._nearest import repeats_as_resizes
 from kprune.export._runtime import SIGNATURE
 from kprune.export._samples import InputSpec, Samples, gather_samples, map_batches
 from kprune.options import is_whole
@@ -139,13 +140,15 @@ class Source:
         }
 
 
-def save(sources: dict[str, Source], folder) -> None:
-    """Writes a SavedModel of plain operations, with one signature for each source."""
+def save(sources: dict[str, Source], folder) -> list:
+    """Writes a SavedModel of plain operations, with one signature for each source; gives the traced functions."""
     import tensorflow as tf
 
-    module, traced = tf.Module(), {name: source.trace() for name, source in sources.items()}
+    with repeats_as_resizes():
+        module, traced = tf.Module(), {name: source.trace() for name, source in sources.items()}
     module.kept = [getattr(v, "value", v) if not s.legacy else v for s in sources.values() for v in s.model.variables]
     tf.saved_model.save(module, str(folder), signatures=traced)
+    return list(traced.values())
 
 
 def save_frozen(source: Source, folder) -> None:
