@@ -49,9 +49,10 @@ def _repeated(x, repeats, axis: int | None):
     if axis == 0 or None in x.shape[1:] or factor < 1:
         return None
     shape = x.shape.as_list()
+    # Slices that follow one another are repeated one by one: the axes before may be part of the same rows.
     channels = shape[-1] if axis < rank - 1 else 1
-    image = [-1, shape[axis], math.prod(shape[axis + 1 : -1]) if axis < rank - 1 else 1, channels]
-    resized = _resize(tf.reshape(x, image), [shape[axis] * factor, image[2]])
+    rows, columns = math.prod(shape[1 : axis + 1]), math.prod(shape[axis + 1 : -1])
+    resized = _resize(tf.reshape(x, [-1, rows, columns, channels]), [rows * factor, columns])
     return tf.reshape(resized, [-1, *shape[1:axis], shape[axis] * factor, *shape[axis + 1 :]])
 
 

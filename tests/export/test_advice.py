@@ -135,7 +135,7 @@ def micro_of(**options):
 
 DATA = {"quantize": "int8", "representative_data": IMAGES}
 ADVICE = {
-    "a quantization": Advice(tflite(quantize="int4"), OptionError, "dynamic", tflite(quantize="dynamic")),
+    "a quantization": Advice(tflite(quantize="int4"), OptionError, "one of these", tflite(quantize="dynamic")),
     "a dtype": Advice(tflite(io_dtype="int8"), OptionError, 'quantize="int8"', tflite(io_dtype="int8", **DATA)),
     "float ports": Advice(tflite(io_dtype="int16", **DATA), OptionError, 'io_dtype="float32"', tflite(**DATA)),
     "data": Advice(tflite(quantize="int8"), OptionError, "representative_data=", tflite(**DATA)),
@@ -179,10 +179,10 @@ ADVICE = {
         "Export the model again",
         exported(kprune.read_metadata, kprune.export_onnx, "net.onnx"),
     ),
-    "hybrid on a microcontroller": Advice(
-        micro_of(quantize="dynamic"), ModelError, 'quantize="int8"', micro_of(quantize="int8", io_dtype="int8")
-    ),
     "float16 on a microcontroller": Advice(micro_of(quantize="float16"), ModelError, "without quantize", micro_of()),
+    "integers on one": Advice(
+        micro_of(quantize="float16"), ModelError, 'quantize="int8"', micro_of(quantize="int8", io_dtype="int8")
+    ),
 }
 
 
