@@ -26,7 +26,7 @@ def row(name: str, pixels: int) -> str:
     """One line of the table."""
     model = getattr(keras.applications, name)(weights=None, input_shape=(pixels, pixels, 3), classes=10)
     images = np.random.default_rng(0).uniform(0, 255, size=(2, pixels, pixels, 3)).astype("float32")
-    model = kprune.recalibrate_batchnorm(model, images)  # else random weights give logits too small for a softmax in 8 bits
+    model = kprune.recalibrate_batchnorm(model, images)  # or logits are too small for a softmax in 8 bits
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "net.tflite"
         options = {"quantize": "int8", "io_dtype": "int8", "batch_size": 1}
