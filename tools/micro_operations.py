@@ -2,7 +2,7 @@
 
     python tools/micro_operations.py --networks=MobileNetV2:96,ResNet50:32
 
-Weights are random, BatchNormalizations recalibrated: operations do not depend on them. Needs tflite-micro.
+Weights are random, BatchNormalizations recalibrated. Needs tflite-micro.
 """
 
 import pathlib
@@ -26,7 +26,7 @@ def row(name: str, pixels: int) -> str:
     """One line of the table."""
     model = getattr(keras.applications, name)(weights=None, input_shape=(pixels, pixels, 3), classes=10)
     images = np.random.default_rng(0).uniform(0, 255, size=(2, pixels, pixels, 3)).astype("float32")
-    model = kprune.recalibrate_batchnorm(model, images)  # or logits are too small for a softmax in 8 bits
+    model = kprune.recalibrate_batchnorm(model, images)  # files of MobileNets end TFLite Micro without this
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "net.tflite"
         options = {"quantize": "int8", "io_dtype": "int8", "batch_size": 1}
