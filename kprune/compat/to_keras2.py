@@ -70,10 +70,14 @@ class Translation:
             inputs.append(layers.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=name))
         for node in _keras.nodes(function):  # layers keep their names, operations take what is left
             if _keras.is_layer(node.operation) and not _keras.is_model(node.operation):
-                self._twin(_keras.transparent(node.operation))
+                self._prepare(node)
         outputs = _keras.run(function, inputs, self._apply)
         structure = keras.tree.pack_sequence_as(function._inputs_struct, inputs)
         return self._tf_keras.Model(structure, outputs, name=model.name)
+
+    def _prepare(self, node) -> None:
+        """Makes what will stand for a layer."""
+        self._twin(_keras.transparent(node.operation))
 
     def _apply(self, node, args: tuple, kwargs: dict):
         operation = _keras.transparent(node.operation)
@@ -94,7 +98,11 @@ class Translation:
             return self._as_operation(operation, args, kwargs)
         outputs = twin(*args, **kwargs)
         _nested.copy_weights(operation, twin, 1.0 / _nested.STEEPER)
-        return outputs if activation is None else self._as_operation(activation, (outputs,), {})
+        return outputs if activation is None else self._follow(activation, outputs)
+
+    def _follow(self, activation, tensor):
+        """Applies an activation that a layer cannot keep."""
+        return self._as_operation(activation, (tensor,), {})
 
     def _twin(self, operation) -> tuple:
         """The twin of a layer, or None, and an activation that is to follow it, or None."""

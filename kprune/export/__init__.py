@@ -2,6 +2,7 @@
 
 from kprune.export._check import Export
 from kprune.export._metadata import read_metadata
+from kprune.export._operations import FloatOperation
 from kprune.export.micro import MicroMemory, micro_memory
 from kprune.export.onnx import export_onnx
 from kprune.export.saved_model import export_saved_model
@@ -10,6 +11,7 @@ from kprune.export.tflite import TFLiteExport, export_tflite
 
 __all__ = [
     "Export",
+    "FloatOperation",
     "MicroMemory",
     "TFLiteExport",
     "export_onnx",

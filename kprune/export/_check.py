@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from kprune.errors import ExportError
+from kprune.export._choices import choices
 from kprune.export._runtime import quiet
 from kprune.export._samples import Samples
 from kprune.export._source import Source
@@ -23,8 +24,11 @@ class Export:
       size_bytes: its size.
       error: the largest absolute difference to the Keras model's output, divided by the largest absolute Keras output;
         of several outputs the worst. None where the file could not be run here.
-      agreement: the share of samples whose largest output along the last axis is the Keras model's, 0..1; of several
-        outputs the worst; None where no output has a last axis longer than 1, or the file could not be run here.
+      agreement: of outputs that are a choice of classes, the share of samples (or pixels) whose largest output along
+        the last axis is the Keras model's, 0..1; of several the worst. A choice is what a softmax gives, and logits of
+        more than one class: those of a model that is compiled with a crossentropy of categories, or that is not
+        compiled and ends with a Dense layer after a global pooling. None where no output is one, or the file could not
+        be run here.
       samples: the number of samples that were compared.
       arena_bytes: the memory that TFLite Micro needs to run it, as `micro_memory` tells; None where nobody asked.
     """
@@ -91,8 +95,8 @@ def compare(source: Source, open_runtime, check: Samples, kind: str, exact: bool
     error = max(_relative_error(got[name], wanted[name]) for name in wanted)
     agreements = [
         float(np.mean(got[name].argmax(-1) == wanted[name].argmax(-1)))
-        for name in wanted
-        if wanted[name].ndim > 1 and wanted[name].shape[-1] > 1
+        for name in choices(source.model)
+        if got[name].shape == wanted[name].shape
     ]
     if not error <= (FLOAT32_TOLERANCE if exact else np.finfo("float64").max):
         raise ExportError(

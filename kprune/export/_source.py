@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
 from importlib import metadata
 
 import keras
@@ -11,6 +10,7 @@ import numpy as np
 
 from kprune import _keras
 from kprune.errors import ModelError, OptionError
+from kprune.export._nearest import repeats_as_resizes
 from kprune.export._runtime import SIGNATURE
 from kprune.export._samples import InputSpec, Samples, gather_samples, map_batches
 from kprune.options import is_whole
@@ -110,7 +110,7 @@ class Source:
         """Lets layers of mixed precision compute in float32 meanwhile: files are in float32."""
         mixed = [
             layer
-            for layer in ([] if self.legacy else _all_layers(self.model))
+            for layer in ([] if self.legacy else self.model._flatten_layers(include_self=False))
             if layer.variable_dtype == "float32" and layer.compute_dtype in ("float16", "bfloat16")
         ]
         policies = [layer.dtype_policy for layer in mixed]
@@ -140,13 +140,15 @@ class Source:
         }
 
 
-def save(sources: dict[str, Source], folder) -> None:
-    """Writes a SavedModel of plain operations, with one signature for each source."""
+def save(sources: dict[str, Source], folder) -> list:
+    """Writes a SavedModel of plain operations, with one signature for each source; gives the traced functions."""
     import tensorflow as tf
 
-    module, traced = tf.Module(), {name: source.trace() for name, source in sources.items()}
+    with repeats_as_resizes():
+        module, traced = tf.Module(), {name: source.trace() for name, source in sources.items()}
     module.kept = [getattr(v, "value", v) if not s.legacy else v for s in sources.values() for v in s.model.variables]
     tf.saved_model.save(module, str(folder), signatures=traced)
+    return list(traced.values())
 
 
 def save_frozen(source: Source, folder) -> None:
@@ -216,13 +218,6 @@ def _batch_size(model, batch_size: int | None) -> int | None:
 def _input_spec(tensor) -> InputSpec:
     dtype = tensor.dtype if isinstance(tensor.dtype, str) else tensor.dtype.name
     return InputSpec(tensor.name, tuple(tensor.shape[1:]), dtype)
-
-
-def _all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _all_layers(layer)
 
 
 def argument_names(inputs: list[InputSpec]) -> dict[str, str]:

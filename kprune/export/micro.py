@@ -100,9 +100,12 @@ def _refuse(path: pathlib.Path, arena_bytes: int, told: str, code: int):
             "An arena that holds all that is alive at one moment.",
             "Pass a larger arena_bytes, or prune further.",
         )
-    at_fault = [line for line in lines if "op for builtin opcode" in line or "supported" in line] or lines[-1:]
+    lacking = [line for line in lines if "op for builtin opcode" in line]
+    at_fault = lacking or [line for line in lines if "supported" in line] or lines[-1:]
     raise ModelError(
         f"TFLite Micro cannot run {path}: {at_fault[0].strip()}.",
         "A whole file of operations that TFLite Micro has.",
-        "Replace the operation that the reason names, or export with quantize='int8'.",
+        "Replace the operation that the reason names by others."
+        if lacking
+        else 'Export the model again with quantize="int8" and io_dtype="int8", or without quantize.',
     )

@@ -107,7 +107,7 @@ def _convert(source: Source, opset: int) -> bytes:
         raise ExportError(
             f"{source.name} could not be converted to ONNX: {reason(error)}.",
             f"A model of operations that tf2onnx knows at opset {opset}.",
-            "Replace the operation that the reason names, or try another opset.",
+            "Replace the operation that the reason names, or write the model with kprune.export_saved_model.",
         ) from error
 
 

@@ -1,6 +1,7 @@
 """A Keras model as a TFLite file, in float or quantized, checked with the runtime that will run it."""
 
 import dataclasses
+import logging
 import pathlib
 import re
 import tempfile
@@ -9,8 +10,10 @@ import keras
 
 from kprune.errors import ExportError, OptionError
 from kprune.export._check import Export, compare
+from kprune.export._conversion import CALIBRATED, Settings, convert, convert_apart, has_loops
 from kprune.export._litert import open_tflite
 from kprune.export._metadata import add_metadata
+from kprune.export._operations import FloatOperation, float_operations
 from kprune.export._requantization import check_factors
 from kprune.export._runtime import SIGNATURE, quiet
 from kprune.export._samples import Samples, in_batches, random_samples
@@ -25,7 +28,8 @@ IO_DTYPES = {
     "int8": ("float32", "int8", "uint8"),
     "int16x8": ("float32", "int16"),
 }
-CALIBRATED = ("int8", "int16x8")
+
+logger = logging.getLogger("kprune")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +40,17 @@ class TFLiteExport(Export):
       path, kind, size_bytes, error, agreement, samples: as those of `Export`.
       quantize: how it computes: None, "float16", "dynamic", "int8" or "int16x8".
       io_dtype: the dtype of its real inputs and outputs.
+      float_operations: what computes in float all the same in an "int8" or "int16x8" file, beside the conversions at
+        its ends, and why; empty where nothing does, and for files that are to compute in float.
     """
 
     quantize: str | None
     io_dtype: str
+    float_operations: tuple[FloatOperation, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"in float, in spite of {self.quantize}: {found}" for found in self.float_operations]
+        return "\n".join([super().__str__(), *lines])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +74,9 @@ def export_tflite(
 ) -> TFLiteExport:
     """Writes a Keras model as a TFLite file and runs the file to check it. The model does not change.
 
-    The file says what it was made from: `kprune.read_metadata(path)`.
+    The file says what it was made from: `kprune.read_metadata(path)`. TFLite's converter can end the whole process
+    where it quantizes a loop, as of recurrent layers that are not unrolled; there it runs in a process of its own,
+    which takes some seconds more, and the crash is an `ExportError`. Other models are converted in this process.
 
     Args:
       model: a built model with known inputs (functional or sequential), on the TensorFlow backend; or the tf_keras
@@ -117,8 +130,11 @@ def export_tflite(
     path = write_by_rename(path, write, overwrite)
     errors, agreements = zip(*closeness, strict=True)
     agreement = min((value for value in agreements if value is not None), default=None)
+    floats = float_operations(path) if quantize in CALIBRATED else ()
+    for found in floats:
+        logger.warning("%s of %s computes in float: %s", path.name, source.name, found)
     count = len(next(iter(check.values())))
-    return TFLiteExport(path, kind, path.stat().st_size, max(errors), agreement, count, quantize, io_dtype)
+    return TFLiteExport(path, kind, path.stat().st_size, max(errors), agreement, count, quantize, io_dtype, floats)
 
 
 def _sources(model, batch_size: int | None, signatures: dict) -> dict[str, Source]:
@@ -159,26 +175,27 @@ def _check_options(options: _Options, trained_ranges: bool) -> None:
 
 def _convert(sources: dict[str, Source], options: _Options) -> bytes:
     """The bytes of the TFLite file."""
-    import tensorflow as tf
     from tensorflow.lite.tools import flatbuffer_utils
 
     source = sources[SIGNATURE]
     facts = source.description() | {"quantize": options.quantize, "io_dtype": options.io_dtype}
     facts["calibration_samples"] = len(next(iter((options.calibration or {"": ()}).values())))
+    calibrated = options.calibration is not None and options.quantize in CALIBRATED
+    settings = Settings(list(sources), options.quantize, options.io_dtype, calibrated)
+    batches, loops = [], False
+    if calibrated:
+        batches = [source.renamed(batch) for batch in in_batches(options.calibration, rows=source.batch or 1)]
     try:
         with quiet(), tempfile.TemporaryDirectory() as folder:
-            save(sources, folder)
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(sources))
-            _set_quantization(converter, options)
-            if options.calibration is not None and options.quantize in CALIBRATED:
-                converter.representative_dataset = lambda: _calibration(sources, options.calibration)
-            content = converter.convert()
+            loops = any(map(has_loops, save(sources, folder)))
+            may_die = loops and calibrated
+            content = (convert_apart if may_die else convert)(folder, settings, batches)
     except Exception as error:
+        expected, mend = _advice(error, options.quantize, loops)
         raise ExportError(
             f"{source.name} could not be converted to TFLite ({options.quantize or 'float32'}): {_reason(error)}.",
-            "A model of operations that TFLite has.",
-            "Replace the operation that the reason names"
-            + (', or pass quantize="dynamic", which can keep it in float.' if options.calibration else "."),
+            expected,
+            mend,
         ) from error
     model = flatbuffer_utils.convert_bytearray_to_object(content)
     if options.quantize == "int8":
@@ -187,28 +204,19 @@ def _convert(sources: dict[str, Source], options: _Options) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _calibration(sources: dict[str, Source], samples: Samples):
-    """Batches as the converter takes them: for several signatures each with the name of one."""
-    source = sources[SIGNATURE]
-    for batch in in_batches(samples, rows=source.batch or 1):
-        for name in sources:
-            yield (name, source.renamed(batch)) if len(sources) > 1 else source.renamed(batch)
-
-
-def _set_quantization(converter, options: _Options) -> None:
-    import tensorflow as tf
-
-    if options.quantize is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if options.quantize == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if options.quantize == "int8" and options.calibration is not None:
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    if options.quantize == "int16x8":
-        wide = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-        converter.target_spec.supported_ops = [wide]
-    if options.io_dtype != "float32":
-        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(options.io_dtype)
+def _advice(error: Exception, quantize: str | None, loops: bool) -> tuple[str, str]:
+    """What was expected of a model that could not be converted, and what can be done."""
+    if not loops:
+        mend = "Replace the operation that the reason names, or write the model with kprune.export_saved_model."
+        return "A model of operations that TFLite has.", mend
+    rebuild = "build the recurrent layers with unroll=True and set_weights of the trained ones"
+    if quantize in CALIBRATED:
+        expected = "Recurrent layers without a loop: TFLite's converter cannot quantize what a loop computes."
+        return expected, f'For {quantize}, {rebuild}; else pass quantize="dynamic" and batch_size=1.'
+    if "element_shape" in str(error):
+        expected = "A fixed batch: TFLite needs to know the size of what a recurrent layer collects."
+        return expected, f"Pass batch_size=1; or, for any number of samples, {rebuild}."
+    return "A loop that TFLite can run.", f"Pass batch_size=1, or {rebuild}."
 
 
 def _reason(error: Exception) -> str:

@@ -79,6 +79,44 @@ def test_the_file_runs_in_the_arena_and_in_none_that_is_smaller(files, needed):
         micro_memory(path, least - 64)
 
 
+def encoder_decoder(x):
+    deep = layers.UpSampling2D()(conv(layers.MaxPooling2D()(conv(x, 6)), 6))
+    return layers.Concatenate()([deep, conv(x, 4)])
+
+
+# Whatever repeats values, by whole numbers, along axes of known size.
+REPEATS = {
+    "encoder-decoder": encoder_decoder,
+    "unequal factors": lambda x: layers.UpSampling2D((3, 2))(x),
+    "over time": lambda x: layers.UpSampling1D(5)(layers.Reshape((64, 12))(x)),
+    "in volumes": lambda x: layers.UpSampling3D((1, 2, 3))(layers.Reshape((4, 4, 8, 6))(x)),
+    "an operation on channels": lambda x: keras.ops.repeat(conv(x, 5), 3, axis=-1),
+    "an operation on rows": lambda x: keras.ops.repeat(conv(x, 5), 3, axis=1),
+    "in a nested model": lambda x: keras.Sequential([keras.Input((16, 16, 3)), layers.UpSampling2D(7)])(x),
+}
+
+
+@pytest.mark.parametrize("repeat", REPEATS)
+def test_repeated_values_are_the_same_and_run_on_microcontrollers(repeat, tmp_path):
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, REPEATS[repeat](inputs))
+    exact = export_tflite(model, tmp_path / "float.tflite", check_data=IMAGES)
+    assert exact.error < 1e-6
+    if repeat != "encoder-decoder" and "operation" not in repeat:
+        assert exact.error == 0
+    options = {"quantize": "int8", "io_dtype": "int8", "representative_data": IMAGES}
+    export = export_tflite(model, tmp_path / "net.tflite", **options)
+    assert export.error < 0.05 and not export.float_operations
+    if kprune.export.micro.importlib.util.find_spec("tflite_micro"):
+        assert micro_memory(export.path).arena_bytes > 0
+
+
+def test_sizes_that_are_not_known_stay_as_keras_writes_them(tmp_path):
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, layers.UpSampling2D()(inputs))
+    assert export_tflite(model, tmp_path / "net.tflite", check_data=IMAGES).error == 0
+
+
 @needs_micro
 def test_what_cannot_run_says_why(tmp_path):
     inputs = keras.Input((8,))

@@ -1,0 +1,33 @@
+"""tensorflow-model-optimization, imported without what it does to the process."""
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import os
+
+from kprune.errors import ModelError
+
+
+@functools.cache
+def load_tfmot():
+    """The package; importing it leaves the environment and Keras as they were."""
+    name, variable = "tensorflow_model_optimization", "TF_USE_LEGACY_KERAS"
+    if importlib.util.find_spec(name) is None:
+        raise ModelError(
+            "tensorflow-model-optimization is not installed.",
+            "tensorflow-model-optimization and tf_keras.",
+            "pip install 'kprune[qat]'",
+        )
+    import tensorflow as tf
+
+    # TensorFlow decides which Keras `tf.keras` is when it is first touched, by the variable that tfmot sets.
+    getattr(tf.keras, "version", None)
+    before = os.environ.get(variable)
+    try:
+        return importlib.import_module(name)
+    finally:
+        with contextlib.suppress(KeyError):
+            del os.environ[variable]
+        if before is not None:
+            os.environ[variable] = before
