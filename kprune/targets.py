@@ -20,7 +20,7 @@ class Targets:
     Attributes:
       flops, params, latency: the shares, 0..1; one of them is given.
       table: for the latency: a `LatencyTable`, or the path of one.
-      input_shape, data: what tells the size of inputs, where the model takes any; see `kprune.input_sizes.sizes_of`.
+      input_shape, data: what tells the size of inputs, where the model takes any; see `sizes_of`.
     """
 
     flops: float | None = None

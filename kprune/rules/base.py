@@ -90,7 +90,7 @@ class Rule:
     Attributes:
       resizes: whether its config or arguments hold a number of channels, so that all calls of one operation must agree.
       relevance: how layer-wise relevance propagation passes it: "in_proportion", "pass_on", "transport" (goes where the
-        numbers came from), "equal_parts" or "contributions" (of a kernel); see `kprune.criteria.propagation`.
+        numbers came from), "equal_parts" or "contributions" (of a kernel).
       transparent_to_probes: whether the channels of a layer before it are looked at behind it, after an activation.
       adds: whether it adds its inputs position by position, as a residual stream does.
       normalizes_channels: whether it is a BatchNorm: scales each channel by statistics of the data.
