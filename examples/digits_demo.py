@@ -10,9 +10,9 @@ from absl import app, flags
 
 import kprune
 from digits_data import build_digits_resnet, load_digits_images, train_digits
-from kprune.plots import plot_run
 from kprune.report import Measurement, Report, run_facts
-from kprune.timings import machine_facts
+from kprune.report.plots import plot_run
+from kprune.utils.machine import machine_facts
 
 FLAGS = flags.FLAGS
 if "pruning_epochs" not in FLAGS:  # a test may import several examples in one process
@@ -91,7 +91,7 @@ def main(_):
         plan,
         history,
         exports,
-        kprune.Benchmark(tuple(timings), machine_facts()),
+        kprune.deploy.Benchmark(tuple(timings), machine_facts()),
         run_facts(seed=0, settings=settings),
         "Pruning a small residual network on handwritten digits",
     )

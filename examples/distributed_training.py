@@ -88,9 +88,9 @@ def make_model():
     """The network, compiled; call it inside the strategy's scope."""
     import keras
 
-    import kprune.distributed
+    import kprune.compat
 
-    model = kprune.distributed.mend_multiworker_fit(build())
+    model = kprune.compat.mend_multiworker_fit(build())
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True), loss, metrics=["accuracy"])
     return model

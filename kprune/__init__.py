@@ -1,105 +1,126 @@
 """kprune removes redundant filters from trained Keras models until a budget is met."""
 
+import importlib
+
 from kprune import criteria
-from kprune.api import apply_plan, plan_pruning, prune_model, strip
-from kprune.benchmark import benchmark, benchmark_tflite, run_tflite
-from kprune.calibration import recalibrate_batchnorm
-from kprune.callbacks import BatchNormPenalty, GradualPruning, SimilarityPruning
-from kprune.compat import from_tf_keras, load_keras2, to_tf_keras
-from kprune.cost import Cost, model_cost
+from kprune.compat.keras2 import from_tf_keras, load_keras2, to_tf_keras
+from kprune.cost import Cost, LatencyTable, model_cost
 from kprune.criteria import Criterion, DataCriterion, register_criterion
-from kprune.errors import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
-from kprune.export import (
-    Export,
-    MicroMemory,
-    TFLiteExport,
-    export_onnx,
-    export_saved_model,
-    export_tflite,
-    export_tftrt,
-    micro_memory,
-    read_metadata,
+from kprune.pruning import (
+    BatchNormPenalty,
+    GradualPruning,
+    PruningRecord,
+    SimilarityPruning,
+    apply_plan,
+    find_target,
+    plan_pruning,
+    plan_rates,
+    prune_iteratively,
+    prune_model,
+    search_space,
+    strip,
 )
-from kprune.iterate import PruningRun, prune_iteratively
-from kprune.latency import LatencyTable
-from kprune.latency_search import LatencySearch, prune_to_latency
-from kprune.masking import MaskedLayer
-from kprune.plan import Plan
-from kprune.profiling import profile_latency
-from kprune.quantization import quantize_aware
-from kprune.rates import plan_rates
-from kprune.record import PruningRecord
-from kprune.report import Measurement, Report
+from kprune.pruning import callbacks as callbacks
 from kprune.rules import Rule, register_rule
-from kprune.search import Evaluation, TargetSearch, find_target
-from kprune.selection import Limits
-from kprune.space import LayerSpace, SearchSpace, search_space
-from kprune.stopwatch import CommandStopwatch, Stopwatch
-from kprune.timings import Benchmark, Ratio, Timing
+from kprune.selection import Limits, Plan
+from kprune.surgery import MaskedLayer, recalibrate_batchnorm
+from kprune.utils.errors import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "BatchNormPenalty",
-    "Benchmark",
-    "CommandStopwatch",
-    "Cost",
-    "Criterion",
-    "DataCriterion",
-    "Evaluation",
-    "Export",
-    "ExportError",
-    "GradualPruning",
-    "KpruneError",
-    "LatencySearch",
-    "LatencyTable",
-    "LayerSpace",
-    "Limits",
-    "MaskedLayer",
-    "Measurement",
-    "MicroMemory",
-    "ModelError",
-    "OptionError",
-    "Plan",
-    "PlanError",
-    "PruningRecord",
-    "PruningRun",
-    "Ratio",
-    "Report",
-    "Rule",
-    "SearchSpace",
-    "SimilarityPruning",
-    "Stopwatch",
-    "TFLiteExport",
-    "TargetError",
-    "TargetSearch",
-    "Timing",
-    "apply_plan",
-    "benchmark",
-    "benchmark_tflite",
-    "criteria",
-    "export_onnx",
-    "export_saved_model",
-    "export_tflite",
-    "export_tftrt",
-    "find_target",
-    "from_tf_keras",
-    "load_keras2",
-    "micro_memory",
-    "model_cost",
-    "plan_pruning",
-    "plan_rates",
-    "profile_latency",
-    "prune_iteratively",
+    # at once
     "prune_model",
-    "prune_to_latency",
-    "quantize_aware",
-    "read_metadata",
-    "recalibrate_batchnorm",
-    "register_criterion",
-    "register_rule",
-    "run_tflite",
+    "plan_pruning",
+    "apply_plan",
+    "plan_rates",
     "search_space",
     "strip",
+    "Limits",
+    "Plan",
+    # while training
+    "SimilarityPruning",
+    "GradualPruning",
+    "BatchNormPenalty",
+    # round by round, to an accuracy, to milliseconds
+    "prune_iteratively",
+    "find_target",
+    "prune_to_latency",
+    "PruningRecord",
+    # what says which filters go, what layers do to channels, what a model costs
+    "criteria",
+    "Criterion",
+    "DataCriterion",
+    "register_criterion",
+    "Rule",
+    "register_rule",
+    "model_cost",
+    "Cost",
+    "LatencyTable",
+    # the pruned model
+    "recalibrate_batchnorm",
+    "MaskedLayer",
+    # to the device
+    "export_tflite",
+    "export_onnx",
+    "export_saved_model",
+    "export_tftrt",
+    "quantize_aware",
+    "read_metadata",
+    "benchmark",
+    "benchmark_tflite",
+    "run_tflite",
+    "profile_latency",
+    "micro_memory",
+    "Stopwatch",
+    "CommandStopwatch",
+    # before and after
+    "Report",
+    "Measurement",
+    # Keras 2
+    "load_keras2",
+    "from_tf_keras",
     "to_tf_keras",
+    # what went wrong
+    "KpruneError",
+    "ModelError",
+    "OptionError",
+    "PlanError",
+    "TargetError",
+    "ExportError",
 ]
+
+# What needs more than the core, loaded when it is first asked for: {room: names}.
+_LATER = {
+    "kprune.pruning": ("prune_to_latency",),
+    "kprune.deploy": (
+        "CommandStopwatch",
+        "Stopwatch",
+        "benchmark",
+        "benchmark_tflite",
+        "export",
+        "export_onnx",
+        "export_saved_model",
+        "export_tflite",
+        "export_tftrt",
+        "micro_memory",
+        "profile_latency",
+        "quantize_aware",
+        "read_metadata",
+        "run_tflite",
+    ),
+    "kprune.report": ("Measurement", "Report", "plots"),
+}
+
+
+def __getattr__(name: str):
+    if f"kprune.{name}" in _LATER:
+        return importlib.import_module(f"kprune.{name}")
+    for room, names in _LATER.items():
+        if name in names:
+            return getattr(importlib.import_module(room), name)
+    raise AttributeError(f"module 'kprune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "deploy", "export", "plots", "report"})

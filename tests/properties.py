@@ -11,7 +11,7 @@ from loader import outputs_elsewhere
 from random_models import random_model
 
 import kprune
-from kprune.cost import CostModel, uncounted
+from kprune.cost.model import CostModel, uncounted
 from kprune.graph import trace
 
 CRITERIA = {

@@ -5,7 +5,7 @@ import itertools
 import keras
 import numpy as np
 
-from kprune.normal_equations import RIDGE
+from kprune.criteria.statistics.normal_equations import RIDGE
 
 layers = keras.layers
 NAMES = "stem", "middle"  # the two kinds of channels: those of the stream, and those inside the block

@@ -7,7 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from test_graph import build, residual, run
+from models import build, residual, run
 from test_wrong_calls import assert_three_parts
 
 import kprune

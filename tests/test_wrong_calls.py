@@ -8,7 +8,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pytest
-from test_graph import build, chain, residual
+from models import build, chain, residual
 
 import kprune
 from kprune import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
@@ -420,7 +420,7 @@ def gradual(**options):
 
 
 def table(**options):
-    grid = kprune.grid.Grid(kprune.rules.OperatorConfig("mean", (1, 1)), (1,), (1,), np.ones((1, 1)))
+    grid = kprune.cost.latency_table.Grid(kprune.rules.OperatorConfig("mean", (1, 1)), (1,), (1,), np.ones((1, 1)))
     return lambda: kprune.LatencyTable(**{"grids": (grid,), **options})
 
 
@@ -569,7 +569,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="could not be written.*Permission denied.*To mend"):
         plan.save(tmp_path / "plan.json")
     with pytest.raises(ExportError, match="could not be written.*Permission denied.*To mend"):
-        kprune.files.write_folder_by_rename(tmp_path / "folder", lambda folder: None, "mark")
+        kprune.utils.files.write_folder_by_rename(tmp_path / "folder", lambda folder: None, "mark")
 
 
 def test_a_search_begins_only_where_its_file_can_be_written(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def run(main, positional: str | None = None) -> None:
         with _native_logs_hidden():
             import keras  # noqa: F401  (loads its backend, which writes to stderr)
 
-            from kprune.errors import KpruneError
+            from kprune.utils.errors import KpruneError
         mistakes = (KpruneError, flags.Error, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
         try:
             main(argv)
@@ -121,7 +121,7 @@ def save_config() -> None:
 
 def write_record(record: str | None, export) -> None:
     """Writes what an export measured as JSON, where the user asked for it."""
-    from kprune.files import write_by_rename
+    from kprune.utils.files import write_by_rename
 
     if record is not None:
         text = json.dumps({"export": export.to_json()}, indent=1) + "\n"
@@ -136,7 +136,7 @@ def load_model(path: str):
     """
     import keras
 
-    from kprune.errors import ModelError
+    from kprune.utils.errors import ModelError
 
     if not pathlib.Path(path).is_file():
         raise ModelError(f"There is no model file {path}.", "A .keras or .h5 file.", "Check the path.")
@@ -156,7 +156,7 @@ def load_arrays(path: str, key: str | None = None):
     Raises:
       OptionError: there is no such file, it is none of these, or it has no `key`.
     """
-    from kprune.errors import OptionError
+    from kprune.utils.errors import OptionError
 
     if not pathlib.Path(path).is_file():
         raise OptionError(f"There is no data file {path}.", "A .npy or .npz file.", "Check the path.")

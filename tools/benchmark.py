@@ -26,7 +26,7 @@ OUTPUT = flags.DEFINE_string("output", None, "A JSON file to write: machine, and
 
 def main(_) -> None:
     import kprune
-    from kprune.files import write_by_rename
+    from kprune.utils.files import write_by_rename
 
     def measure() -> str:
         result = kprune.benchmark(

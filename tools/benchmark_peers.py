@@ -20,9 +20,9 @@ import sys
 from absl import flags
 
 import _cli
-from kprune.errors import OptionError
-from kprune.files import write_by_rename
-from kprune.timings import machine_facts
+from kprune.utils.errors import OptionError
+from kprune.utils.files import write_by_rename
+from kprune.utils.machine import machine_facts
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("peers", ["all"], "Which tools: kprune, torch-pruning, mct, tfmot, or all.")

@@ -119,9 +119,8 @@ def exponents(points):
 @contextlib.contextmanager
 def stopwatch(spent):
     """While it lasts, adds up in `spent` how long `prune_model` is in each stage, stages inside a stage left out."""
-    import kprune.api
-    import kprune.criteria
-    import kprune.selection
+    import kprune
+    from kprune.pruning import one_shot, pipeline
 
     running = []
 
@@ -140,11 +139,11 @@ def stopwatch(spent):
         return run
 
     places = [
-        ("trace", kprune.api, "trace"),
+        ("trace", one_shot, "trace"),
         ("scores", kprune.selection.Comparison, "views"),
         ("scores", kprune.criteria.L1, "scores"),
-        ("selection", kprune.api, "choose"),
-        ("surgery", kprune.api, "rebuild"),
+        ("selection", pipeline, "choose"),
+        ("surgery", pipeline, "rebuild"),
     ]
     with contextlib.ExitStack() as stack:
         for stage, owner, name in places:
@@ -175,7 +174,7 @@ def stages(name, criterion):
 
 def draw(results, path):
     """Seconds and memory over weights, with the slopes."""
-    from kprune.plots import style
+    from kprune.report.plots import style
 
     figure, criteria = style.new_figure(11, 5.2), list(dict.fromkeys(one["criterion"] for one in results))
     panels = [("seconds", "planning (s)", 1.0), ("bytes", "peak memory (MB)", 1e6)]
@@ -207,7 +206,7 @@ def page(results, path):
     """The Markdown of all that was measured."""
     import keras
 
-    from kprune.timings import machine_facts
+    from kprune.utils.machine import machine_facts
 
     networks = [
         [one["criterion"], one["doubled"], f"{first['width']} x {first['depth']} to {last['width']} x {last['depth']}"]
@@ -272,7 +271,7 @@ def read(path):
 
 
 def write(text, path):
-    from kprune.files import write_by_rename
+    from kprune.utils.files import write_by_rename
 
     if path is not None:
         write_by_rename(path, lambda file: file.write_text(text, encoding="utf-8"))

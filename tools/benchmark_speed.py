@@ -144,7 +144,7 @@ def litert(weights, repeats):
             for name, path in paths.items():
                 data = {"representative_data": images} if quantize else {}
                 kprune.export_tflite(models[name], path, quantize=quantize, **data)
-            timed = kprune.Benchmark(tuple(kprune.benchmark_tflite(*paths.values(), runs=40 * repeats)), {})
+            timed = kprune.deploy.Benchmark(tuple(kprune.benchmark_tflite(*paths.values(), runs=40 * repeats)), {})
             faster = [timed.speedup(index) for index in range(len(timed))]
             figures[quantize or "float32"] = {
                 name: {

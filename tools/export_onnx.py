@@ -20,7 +20,7 @@ OVERWRITE = flags.DEFINE_bool("overwrite", True, "Replace an existing file.")
 
 
 def main(_) -> None:
-    from kprune.export import export_onnx
+    from kprune.deploy.export import export_onnx
 
     result = export_onnx(
         _cli.load_model(MODEL.value),

@@ -26,7 +26,7 @@ OVERWRITE = flags.DEFINE_bool("overwrite", True, "Replace an existing SavedModel
 
 
 def main(_) -> None:
-    from kprune.export import export_saved_model, export_tftrt
+    from kprune.deploy.export import export_saved_model, export_tftrt
 
     model = _cli.load_model(MODEL.value)
     data = None if CHECK_DATA.value is None else _cli.load_arrays(CHECK_DATA.value, CHECK_KEY.value)

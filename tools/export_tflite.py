@@ -47,8 +47,9 @@ OVERWRITE = flags.DEFINE_bool("overwrite", True, "Replace an existing file.")
 
 
 def main(_) -> None:
-    from kprune.errors import OptionError
-    from kprune.export import export_tflite, micro_memory
+    from kprune.deploy.export import export_tflite
+    from kprune.deploy.runtimes import micro_memory
+    from kprune.utils.errors import OptionError
 
     data, key = REPRESENTATIVE_DATA.value, REPRESENTATIVE_KEY.value
     if key is not None and data is None:

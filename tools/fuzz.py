@@ -25,15 +25,15 @@ def as_code(model) -> str:
     """Python code that builds a functional model of the same layers (with new weights)."""
     import keras
 
-    from kprune import _keras
+    from kprune.compat.functional import functional, nodes
 
     names, lines = {}, ["import numpy as np", "import keras", ""]
-    function = _keras.functional(model)
+    function = functional(model)
     for tensor in function.inputs:
         names[id(tensor)] = f"x{len(names)}"
         lines.append(f"{names[id(tensor)]} = keras.Input({tuple(tensor.shape[1:])}, dtype={tensor.dtype!r})")
     made = {}
-    for node in _keras.nodes(function):
+    for node in nodes(function):
         if id(node.operation) not in made:
             made[id(node.operation)] = f"f{len(made)}"
             lines.append(f"{made[id(node.operation)]} = {constructor(node.operation)}")
@@ -52,9 +52,9 @@ def constructor(operation) -> str:
     """Code that makes a layer, a nested model (its own code as a comment) or a bare operation."""
     import keras
 
-    from kprune import _keras
+    from kprune.compat.functional import is_model
 
-    if _keras.is_model(operation):
+    if is_model(operation):
         inside = as_code(operation).replace("\n", "\n#     ")
         return f"...  # a nested model:\n#     {inside}"
     kind, config = type(operation), operation.get_config()

@@ -30,7 +30,7 @@ SWEEPS = flags.DEFINE_integer("sweeps", 5, "How often everything is measured; th
 
 
 def main(_) -> None:
-    from kprune.profiling.profile import fastest, time_here, time_layer
+    from kprune.deploy.timing.profile import fastest, time_here, time_layer
     from kprune.rules import OperatorConfig
 
     widths, side = [int(width) for width in WIDTHS.value], (SIZE.value, SIZE.value)

@@ -212,7 +212,6 @@ def check_flags(name: str, picture: Picture) -> None:
 
 def main(_) -> None:
     import kprune
-    import kprune.plots
 
     picture = PICTURES[value("picture")]
     check_flags(value("picture"), picture)

@@ -28,8 +28,8 @@ SWEEPS = flags.DEFINE_integer("sweeps", 4, "How often everything is measured; th
 
 def main(_) -> None:
     from kprune import CommandStopwatch
-    from kprune.files import check_place
-    from kprune.profiling import profile_latency
+    from kprune.deploy.timing import profile_latency
+    from kprune.utils.files import check_place
 
     check_place(OUTPUT.value)
     command = MEASURE_COMMAND.value

@@ -139,8 +139,8 @@ def load_examples():
 
 def accuracy_of(model, examples) -> float | None:
     """The top-1 accuracy, 0..1: the share of images whose largest output is that of the label."""
-    from kprune.data import check_inputs
     from kprune.graph import trace
+    from kprune.graph.batches import check_inputs
 
     if examples is None:
         return None
@@ -201,9 +201,9 @@ def make_plan(kprune, model, examples, accuracy, images):
 
 def keep_accuracy(kprune, model, criterion, limits, examples, accuracy, images):
     """The plan that removes the most within --max_accuracy_drop; what was tried is in the folder of --directory."""
-    from kprune.resume import RunFolder
+    from kprune.pruning.run_folder import RunFolder
 
-    kprune.api.refuse_barriers(kprune.graph.trace(model), FLAGS.strict)
+    kprune.pruning.pipeline.refuse_barriers(kprune.graph.trace(model), FLAGS.strict)
     # find_target keeps the verdicts, but cannot know what they rest on: --directory is for these files and this drop.
     files = {f"sha256 of {name}": FLAGS[name].value and sha256(FLAGS[name].value) for name in ("data", "repair_data")}
     RunFolder(FLAGS.directory, "prune.json", files | {"max_accuracy_drop": FLAGS.max_accuracy_drop}).save({})
@@ -282,7 +282,7 @@ def main(_):
     folder.mkdir(parents=True, exist_ok=True)
     plan.save(folder / "plan.json")
     target = folder / "model.keras"
-    kprune.files.write_by_rename(target, pruned.save)
+    kprune.utils.files.write_by_rename(target, pruned.save)
     sizes = saved_size(model), target.stat().st_size
     names = "before", "after"
     accuracies = accuracy, accuracy_of(pruned, examples)

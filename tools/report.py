@@ -36,8 +36,8 @@ def read_objects(folder: pathlib.Path) -> dict[str, dict]:
 
 def additions(objects: dict[str, dict]) -> tuple[dict, list[str]]:
     """The parts of a report that these files hold, and the names of those that were used."""
-    from kprune.export import Export
-    from kprune.timings import Benchmark
+    from kprune.deploy.export import Export
+    from kprune.deploy.timing import Benchmark
 
     parts, used, exports, timings = {}, [], [], []
     for name, data in objects.items():

@@ -40,9 +40,9 @@ def settle(model, images):
     Scales and offsets move off their start; then, layer after layer, BatchNorm is fitted to the images, and each kernel
     scaled until its outputs vary by about one (layer-sequential unit variance, Mishkin & Matas 2016).
     """
-    from kprune.calibration import Statistics
-    from kprune.execution import execute
     from kprune.graph import trace
+    from kprune.graph.interpreter import execute
+    from kprune.surgery.batchnorm import Statistics
 
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:

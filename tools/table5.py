@@ -158,7 +158,7 @@ def make_networks(network: str, folder: pathlib.Path) -> None:
             {"variant": name} | {kind: getattr(cost, kind) for kind in ("flops", "params", "activation_bytes")}
         )
     text = json.dumps(facts, indent=1) + "\n"
-    kprune.files.write_by_rename(folder / "variants.json", lambda file: file.write_text(text))
+    kprune.utils.files.write_by_rename(folder / "variants.json", lambda file: file.write_text(text))
 
 
 def make_files(network: str, folder: pathlib.Path) -> None:

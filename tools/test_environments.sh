@@ -14,10 +14,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # What traces, prunes, masks while it trains, repairs and looks at data; exports, tools and examples are tested with the
 # newest versions.
-CORE=(tests/test_graph.py tests/test_data.py tests/test_reconstruction.py tests/criteria/test_data_criteria.py
-    tests/criteria/test_relevance.py)
-TRAINING=(tests/test_callbacks.py::test_the_target_is_met_and_masks_hold_with_every_optimizer
-    tests/test_callbacks.py::test_mixed_precision tests/test_callbacks.py::test_a_killed_run_resumes_with_the_same_masks)
+CORE=(tests/graph/test_graph.py tests/graph/test_batches.py tests/surgery/test_least_squares.py
+    tests/criteria/test_data_criteria.py tests/criteria/test_relevance.py)
+CALLBACKS=tests/pruning/callbacks/test_callbacks.py
+TRAINING=($CALLBACKS::test_the_target_is_met_and_masks_hold_with_every_optimizer $CALLBACKS::test_mixed_precision
+    $CALLBACKS::test_a_killed_run_resumes_with_the_same_masks)
 TOOLS=(absl-py hypothesis pytest)
 
 # What setup.cfg says of package $1 after the comparison $2: `in_setup_cfg "keras" ">="` is 3.10.
@@ -63,9 +64,10 @@ without_tensorflow() {
     local venv="${KPRUNE_VENV:-.venv}-without-tensorflow"
     install_once "$venv" "Keras, JAX and PyTorch" "${TOOLS[@]}" keras jax "torch==$(in_setup_cfg torch '==')" || return
     run_tests "$venv" torch tests/test_without_tensorflow.py "${CORE[@]}" "${TRAINING[@]}" \
-        tests/test_operations.py tests/test_gradual.py || return
+        tests/rules/test_operations.py tests/pruning/callbacks/test_gradual.py || return
     # JAX compiles each operation for each shape, so fewer structures.
-    run_tests "$venv" jax tests/test_without_tensorflow.py tests/test_graph.py -k "without or residual and not inverted"
+    run_tests "$venv" jax tests/test_without_tensorflow.py tests/graph/test_graph.py \
+        -k "without or residual and not inverted"
 }
 
 [ $# -gt 0 ] || set -- oldest without_tensorflow

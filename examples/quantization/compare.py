@@ -80,7 +80,7 @@ class Comparison:
         """The Keras model of a file, made and written where it is missing."""
         path = self.folder / f"{name}.keras"
         if not path.exists():
-            kprune.files.write_by_rename(path, make().save)
+            kprune.utils.files.write_by_rename(path, make().save)
         return keras.saving.load_model(path, compile=False)
 
     def pruned(self):
@@ -101,7 +101,7 @@ class Comparison:
         model, path = self.aware_untrained(), self.folder / "aware.h5"
         if not path.exists():
             train(model, tf_keras, self.batches(FLAGS.seed + 1), FLAGS.steps, FLAGS.learning_rate)
-            kprune.files.write_by_rename(path, model.save_weights)
+            kprune.utils.files.write_by_rename(path, model.save_weights)
         model.load_weights(path)
         return model
 

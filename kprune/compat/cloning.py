@@ -6,7 +6,7 @@ import keras
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from kprune.errors import ModelError
+from kprune.utils.errors import ModelError
 
 Operation = keras.Operation
 

@@ -1,22 +1,17 @@
-"""The only code that touches private Keras: the nodes of a graph, rebuilding one, variables and optimizer slots."""
+"""What private Keras knows of graphs and operations: the nodes of a functional model, and how to run them."""
 
 import importlib
-import importlib.util
-import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
 import keras
-import numpy as np
 from keras.src.models.functional import Functional
-from keras.src.saving.serialization_lib import SafeModeScope
 
-from kprune.errors import ModelError
+from kprune.utils.errors import ModelError
 
 Operation = keras.Operation
 OPERATION_MODULES = ("ops.numpy", "ops.nn", "ops.core", "ops.math", "ops.image", "activations.activations")
-UNNAMED = re.compile(r"variable(_\d+)?")
 
 
 class Node(NamedTuple):
@@ -155,27 +150,6 @@ def run(function: Functional, inputs: list, apply: Callable) -> object:
     return drive(steps(function, inputs), apply)
 
 
-def variables_by_name(layer) -> dict:
-    """The variables of a layer by name, such as `kernel`; those of a layer inside it with that one's place before the
-    name, as in `0/kernel`. Names that Keras made up itself count from `variable` in each layer anew.
-    """
-    own = (*layer._trainable_variables, *layer._non_trainable_variables)
-    unnamed = [id(v) for v in own if UNNAMED.fullmatch(v.name)]
-    found = {f"variable_{unnamed.index(id(v))}" if id(v) in unnamed else v.name: v for v in own}
-    for place, inside in enumerate(layer._layers):
-        found.update((f"{place}/{name}", v) for name, v in variables_by_name(inside).items())
-    return found
-
-
-def projections(layer) -> dict:
-    """The layers inside a `MultiHeadAttention` or `GroupQueryAttention` by what they make: query, key, value,
-    output, and gate where it has one.
-    """
-    names = ("query", "key", "value", "gate", "output")
-    found = {name: getattr(layer, f"_{name}_dense", None) for name in names}
-    return {name: inside for name, inside in found.items() if inside is not None}
-
-
 def is_layer(operation) -> bool:
     """Whether the operation is a layer, and so may have weights."""
     return isinstance(operation, keras.layers.Layer)
@@ -188,89 +162,3 @@ def is_sequential(model) -> bool:
 def transparent(operation):
     """The layer inside a wrapper that changes nothing of what its layer computes, or the operation itself."""
     return operation.layer if getattr(type(operation), "transparent", False) else operation
-
-
-def copy_trainable(source, target):
-    """Carries over the `trainable` flags of a layer and of those inside it, outermost first."""
-    if isinstance(target, keras.Model) or time_distributed(target) is not None:
-        if not source.trainable:
-            target.trainable = False
-        return
-    for one, other in zip(source._flatten_layers(), target._flatten_layers(), strict=True):
-        if other.trainable != one.trainable:
-            other.trainable = one.trainable
-
-
-def after_assignment(layer):
-    """Lets a layer that derives constants from its weights (`Normalization`) do so again."""
-    if hasattr(layer, "finalize_state") and layer.built:
-        layer.finalize_state()
-
-
-def compile_arguments(model) -> dict | None:
-    """What the model was compiled with, as objects, or None if it is not compiled."""
-    if not getattr(model, "compiled", False) or not hasattr(model, "_compile_config"):
-        return None
-    return dict(model._compile_config.config)
-
-
-def clone_object(thing):
-    """A stateful object (metric, optimizer) made again from its config; functions, strings and losses as they are."""
-    if isinstance(thing, (keras.metrics.Metric, keras.optimizers.Optimizer)):
-        with SafeModeScope(False):
-            return type(thing).from_config(thing.get_config())
-    if isinstance(thing, dict):
-        return {key: clone_object(value) for key, value in thing.items()}
-    if isinstance(thing, (list, tuple)):
-        return type(thing)(clone_object(value) for value in thing)
-    return thing
-
-
-def to_numpy(variable) -> np.ndarray:
-    """The value of a variable or tensor as a NumPy array."""
-    return keras.ops.convert_to_numpy(variable)
-
-
-def read(variable) -> np.ndarray:
-    """The value of a variable, to be read only: its own memory where the backend allows that. What is assigned to the
-    variable later does not show in it.
-    """
-    tensor = getattr(variable.value, "read_value", None)  # TensorFlow's, whose tensors never change once they are read
-    return to_numpy(variable) if tensor is None else np.asarray(tensor())
-
-
-def refresh_train_function(model):
-    """Makes the compiled training step see a changed mask; needed once on TensorFlow, at each change elsewhere."""
-    if getattr(model, "train_function", None) is not None:
-        model.make_train_function(force=True)
-
-
-def was_restored(model) -> bool:
-    """Whether the training under way began somewhere else: `BackupAndRestore` has moved the first epoch."""
-    return getattr(model, "_initial_epoch", None) is not None
-
-
-def need_tensorflow(use: str, mend: str) -> None:
-    """Refuses any other backend than TensorFlow, and says so where TensorFlow is not even installed.
-
-    Args:
-      use: what TensorFlow is needed for, as the end of "The TensorFlow backend, ...".
-      mend: how to go on once it is installed.
-
-    Raises:
-      ModelError: another backend is in use.
-    """
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        return
-    missing = importlib.util.find_spec("tensorflow") is None
-    raise ModelError(
-        f"The Keras backend is {backend}{', and TensorFlow is not installed' if missing else ''}.",
-        f"The TensorFlow backend, {use}.",
-        f"pip install tensorflow. {mend}" if missing else mend,
-    )
-
-
-def skip_symbolic_build(model):
-    """Keeps `fit` from building a model that is built, and from reading a batch of data for it."""
-    model._maybe_symbolic_build = lambda *args, **kwargs: None

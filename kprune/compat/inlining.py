@@ -5,11 +5,11 @@ import math
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune._keras import Functional, Node
-from kprune.errors import ModelError
+from kprune.compat.functional import Functional, Node, bare_operation, flatten, functional, is_model, nodes, run
+from kprune.compat.variables import to_numpy
+from kprune.utils.errors import ModelError
 
-RESHAPE = _keras.bare_operation("Reshape")
+RESHAPE = bare_operation("Reshape")
 
 
 def graph_of(model) -> Functional:
@@ -18,9 +18,9 @@ def graph_of(model) -> Functional:
     Raises:
       ModelError: there is none.
     """
-    subclassed = isinstance(model, keras.Model) and not (_keras.is_model(model) or isinstance(model, Functional))
+    subclassed = isinstance(model, keras.Model) and not (is_model(model) or isinstance(model, Functional))
     opened = open_model(model) if subclassed else None
-    return _keras.functional(model) if opened is None else opened
+    return functional(model) if opened is None else opened
 
 
 def open_model(model) -> Functional | None:
@@ -66,7 +66,7 @@ def open_layer(layer, args: tuple, kwargs: dict) -> Functional | None:
     finally:
         for one in inside:
             del one._inbound_nodes[calls.get(id(one), 0) :]
-    kinds = [[type(node.operation) for node in _keras.nodes(graph)] for graph in graphs]
+    kinds = [[type(node.operation) for node in nodes(graph)] for graph in graphs]
     return graphs[0] if all(kind == kinds[0] for kind in kinds) else None
 
 
@@ -94,18 +94,18 @@ def handed_over(args: tuple, kwargs: dict):
     among its arguments.
     """
     tensors = tensors_in((args, kwargs))
-    lone = len(args) == 1 and len(tensors_in(args)) == len(tensors) == len(_keras.flatten(args))
+    lone = len(args) == 1 and len(tensors_in(args)) == len(tensors) == len(flatten(args))
     return args[0] if lone else tensors
 
 
 def tensors_in(arguments) -> list[keras.KerasTensor]:
     """The symbolic tensors among the arguments of a call."""
-    return [x for x in _keras.flatten(arguments) if isinstance(x, keras.KerasTensor)]
+    return [x for x in flatten(arguments) if isinstance(x, keras.KerasTensor)]
 
 
 def arrays_in(arguments) -> list:
     """The constant arrays among the arguments of a call."""
-    return [x for x in _keras.flatten(arguments) if hasattr(x, "shape") and not isinstance(x, keras.KerasTensor)]
+    return [x for x in flatten(arguments) if hasattr(x, "shape") and not isinstance(x, keras.KerasTensor)]
 
 
 def stateless_call(layer, args: tuple, kwargs: dict, weights=()):
@@ -125,8 +125,8 @@ def stateless_call(layer, args: tuple, kwargs: dict, weights=()):
 
 def array_arguments(graph: Functional) -> list[np.ndarray]:
     """The constant arrays that the operations of a graph take."""
-    given = [(node.arguments.args, node.arguments.kwargs) for node in _keras.nodes(graph)]
-    return [_keras.to_numpy(x) for x in arrays_in(given)]
+    given = [(node.arguments.args, node.arguments.kwargs) for node in nodes(graph)]
+    return [to_numpy(x) for x in arrays_in(given)]
 
 
 def runnable(graph: Functional) -> Functional:
@@ -149,9 +149,9 @@ def runnable(graph: Functional) -> Functional:
         bare = not isinstance(node.operation, keras.layers.Layer)
         return bare and any(isinstance(v, (tuple, list)) and None in v for v in vars(node.operation).values())
 
-    if any(map(wants_unknown, _keras.nodes(graph))):
-        graph = Functional(graph._inputs_struct, _keras.run(graph, graph.inputs, apply))
-        if any(map(wants_unknown, _keras.nodes(graph))):
+    if any(map(wants_unknown, nodes(graph))):
+        graph = Functional(graph._inputs_struct, run(graph, graph.inputs, apply))
+        if any(map(wants_unknown, nodes(graph))):
             raise ValueError("an operation was given an unknown size")
     return graph
 
@@ -189,7 +189,7 @@ def arguments_like(node: Node) -> tuple[tuple, dict] | None:
     args, kwargs = node.arguments.args, node.arguments.kwargs
     if arrays_in((args, kwargs)) or tensors_in(kwargs.get("mask")):
         return None
-    given, shapes = _keras.flatten((args, kwargs)), iter(node.inputs)
+    given, shapes = flatten((args, kwargs)), iter(node.inputs)
 
     def like(x):
         if not isinstance(x, keras.KerasTensor):
@@ -217,17 +217,17 @@ def note_calls(function: Functional | None, found: dict[int, set[str]], inside: 
     Raises:
       ModelError: a layer that was opened for one call is called with something else here.
     """
-    for node in _keras.nodes(function) if function is not None else ():
+    for node in nodes(function) if function is not None else ():
         own, this = found[id(node.operation)], signature(node.arguments)
-        if this not in own and inside.get(id(node.operation)) and not _keras.is_model(node.operation):
+        if this not in own and inside.get(id(node.operation)) and not is_model(node.operation):
             raise ModelError(
                 f"'{node.operation.name}' is called with other options inside another layer: {this}.",
                 "The same options wherever it is called, or a rule for it.",
                 "Make a layer of its own for each, or register a rule with kprune.register_rule.",
             )
         own.add(this)
-        if _keras.is_model(node.operation):
-            note_calls(_keras.functional(node.operation), found, inside)
+        if is_model(node.operation):
+            note_calls(functional(node.operation), found, inside)
 
 
 def passes(node: Node) -> bool:
@@ -256,10 +256,10 @@ def sizes_inside(function: Functional, given: list) -> dict[int, keras.KerasTens
     if not any(a is None is not b for pair in shapes for a, b in zip(*pair, strict=True)):
         return {}
     found = {id(own): keras.KerasTensor(x.shape, own.dtype) for own, x in zip(function.inputs, given, strict=True)}
-    for node in _keras.nodes(function):
+    for node in nodes(function):
         args, kwargs = node.arguments.fill_in(found)
         try:
-            made = _keras.flatten(node.operation.compute_output_spec(*args, **kwargs))
+            made = flatten(node.operation.compute_output_spec(*args, **kwargs))
         except Exception:  # whatever a user's layer raises there: its symbolic outputs are all that is known
             made = node.outputs
         found.update((id(symbol), x) for symbol, x in zip(node.outputs, made, strict=True))

@@ -2,7 +2,7 @@
 
 import keras
 
-from kprune import _keras
+from kprune.compat.training import skip_symbolic_build
 
 
 def mend_multiworker_fit(model):
@@ -23,12 +23,12 @@ def mend_multiworker_fit(model):
     Example:
       >>> strategy = tf.distribute.MultiWorkerMirroredStrategy()
       >>> with strategy.scope():
-      ...     model = kprune.distributed.mend_multiworker_fit(build())
+      ...     model = kprune.compat.mend_multiworker_fit(build())
       ...     model.compile(...)
       >>> model.fit(x, y, callbacks=[kprune.SimilarityPruning(0.5)])
     """
     if runs_on_several_workers(model):
-        _keras.skip_symbolic_build(model)
+        skip_symbolic_build(model)
         model.train_step = with_axis(model.train_step)
         model.test_step = with_axis(model.test_step)
     return model

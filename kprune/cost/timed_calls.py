@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune.channels import Barrier, along
 from kprune.graph import Graph
 from kprune.rules import Call, OperatorConfig, find_rule
 from kprune.rules.base import channel_axis
+from kprune.rules.channels import Barrier, along
 
 
 @dataclass(frozen=True)

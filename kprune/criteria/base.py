@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from kprune.errors import ModelError, OptionError
 from kprune.graph import Graph, SlicedWeight
-from kprune.registry import Registry
+from kprune.utils.errors import ModelError, OptionError
+from kprune.utils.registry import Registry
 
 logger = logging.getLogger("kprune")
 criteria = Registry("criterion")

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from kprune import _keras
+from kprune.compat.variables import to_numpy, variables_by_name
 from kprune.criteria.base import Criterion, register_criterion
-from kprune.errors import ModelError
 from kprune.graph import Graph
 from kprune.rules import find_rule
+from kprune.utils.errors import ModelError
 
 
 class BatchNormCriterion(Criterion):
@@ -48,7 +48,7 @@ def scales_and_offsets(graph: Graph) -> Iterator[tuple[np.ndarray, np.ndarray, n
     """The channel sets, gamma and beta of each BatchNorm; one without a scale has ones, one without an offset zeros."""
     for weight in graph.weights:
         if weight.name == "moving_mean" and find_rule(weight.layer).normalizes_channels:
-            own = {name: _keras.to_numpy(v).astype(float) for name, v in _keras.variables_by_name(weight.layer).items()}
+            own = {name: to_numpy(v).astype(float) for name, v in variables_by_name(weight.layer).items()}
             ones = np.ones(weight.shape)
             yield weight.axes[0], own.get("gamma", ones), own.get("beta", 0 * ones)
 
@@ -101,5 +101,5 @@ class ChannelActiveProbability(BatchNormCriterion):
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = beta / (np.sqrt(2.0) * np.abs(gamma))
         ratio = np.where(np.isnan(ratio), -np.inf, ratio).clip(-10, 10)  # where erf is one to the last digit
-        error = _keras.to_numpy(keras.ops.erf(keras.ops.convert_to_tensor(ratio, "float32")))
+        error = to_numpy(keras.ops.erf(keras.ops.convert_to_tensor(ratio, "float32")))
         return 0.5 * (1.0 + error.astype(float))

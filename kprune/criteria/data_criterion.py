@@ -3,10 +3,10 @@
 import numpy as np
 
 from kprune.criteria.base import Criterion
-from kprune.criteria.statistics import Measure, Statistics, collect
-from kprune.data import first_of, require_end, require_rereadable
-from kprune.errors import OptionError
+from kprune.criteria.statistics.collect import Measure, Statistics, collect
 from kprune.graph import Graph
+from kprune.graph.batches import first_of, require_end, require_rereadable
+from kprune.utils.errors import OptionError
 
 
 class DataCriterion(Criterion):
@@ -74,7 +74,7 @@ class DataCriterion(Criterion):
         self.scores_from(graph, np.ones(len(graph.sets), dtype=bool), first_of(data), 0)
 
     def scores_from(self, graph: Graph, keep: np.ndarray, data, verbose) -> np.ndarray:
-        """The same from data themselves (see `kprune.data.batches_of`)."""
+        """The same from data themselves (see `kprune.graph.batches.batches_of`)."""
         return self.scores(graph, keep, collect(graph, data, self.needs, verbose))
 
 
@@ -83,7 +83,7 @@ class Informed(Criterion):
 
     Args:
       criterion: a `DataCriterion`.
-      data: see `kprune.data.batches_of`.
+      data: see `kprune.graph.batches.batches_of`.
       verbose: see `collect`.
     """
 
@@ -117,7 +117,7 @@ def inform(criterion: Criterion, data, verbose=1, again: bool = False) -> Criter
 
     Args:
       criterion: the criterion.
-      data: see `kprune.data.batches_of`.
+      data: see `kprune.graph.batches.batches_of`.
       verbose: see `collect`.
       again: whether the data will be read more than once.
 

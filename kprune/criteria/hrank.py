@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from kprune import _keras
+from kprune.compat.variables import to_numpy
 from kprune.criteria.base import register_criterion
-from kprune.criteria.informed import DataCriterion
-from kprune.criteria.statistics import Measure, Seen
-from kprune.options import check_whole
+from kprune.criteria.data_criterion import DataCriterion
+from kprune.criteria.statistics.collect import Measure, Seen
+from kprune.utils.checks import check_whole
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Ranks(Measure):
     images: int
 
     def sums(self, seen: Seen) -> dict[str, np.ndarray]:
-        maps = _keras.to_numpy(keras.ops.cast(seen.maps, "float32"))
+        maps = to_numpy(keras.ops.cast(seen.maps, "float32"))
         rows, channels = maps.shape[1] if maps.ndim > 2 else 1, maps.shape[-1]
         matrices = np.moveaxis(maps, -1, 1).reshape(len(maps), channels, rows, -1)
         return {"sum": np.linalg.matrix_rank(matrices).sum(axis=0), "count": len(maps)}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kprune.criteria.base import Criterion, register_criterion
-from kprune.options import check_whole
+from kprune.utils.checks import check_whole
 
 
 @register_criterion("random")

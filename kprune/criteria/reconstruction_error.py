@@ -3,10 +3,11 @@
 import numpy as np
 
 from kprune.criteria.base import register_criterion
-from kprune.criteria.elimination import images_for, quadratics
-from kprune.criteria.informed import DataCriterion
-from kprune.data import first_of
+from kprune.criteria.data_criterion import DataCriterion
+from kprune.criteria.statistics.linear_layers import images_for
+from kprune.criteria.statistics.optimal_brain_surgeon import quadratics
 from kprune.graph import Graph
+from kprune.graph.batches import first_of
 
 
 @register_criterion("reconstruction_error")

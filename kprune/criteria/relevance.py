@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kprune.criteria.base import register_criterion
-from kprune.criteria.informed import DataCriterion
-from kprune.criteria.statistics import Measure, Seen, mean_over_places
-from kprune.criteria.walks import Relevance
-from kprune.errors import OptionError
-from kprune.options import is_number
+from kprune.criteria.data_criterion import DataCriterion
+from kprune.criteria.statistics.backward_passes import Relevance
+from kprune.criteria.statistics.collect import Measure, Seen, mean_over_places
+from kprune.utils.checks import is_number
+from kprune.utils.errors import OptionError
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class FeatureRelevance(DataCriterion):
 
     Source: Aketi, Roy, Raghunathan, Roy 2020, "Gradual Channel Pruning while Training using Feature Relevance Scores
     for Convolutional Neural Networks", arXiv 2002.09958, section 3. How relevance passes each operation:
-    `kprune.criteria.propagation`.
+    `kprune.criteria.statistics.relevance_propagation`.
 
     Args:
       alpha, beta: of the alpha-beta rule; `alpha - beta` is 1, so that relevance is kept.

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kprune.criteria.base import Criterion, register_criterion
-from kprune.criteria.pairs import Pairs, count_rows, cross_terms
-from kprune.errors import OptionError
-from kprune.options import check_flag, is_number
+from kprune.criteria.statistics.pairwise import Pairs, count_rows, cross_terms
+from kprune.utils.checks import check_flag, is_number
+from kprune.utils.errors import OptionError
 
 
 def pairwise_distances(filters: np.ndarray, metric: str = "euclidean") -> np.ndarray:

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from kprune.criteria.base import register_criterion
-from kprune.criteria.informed import DataCriterion
-from kprune.criteria.statistics import Measure, Seen, mean_over_places
+from kprune.criteria.data_criterion import DataCriterion
+from kprune.criteria.statistics.collect import Measure, Seen, mean_over_places
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 from kprune.criteria.base import register_criterion
-from kprune.criteria.informed import DataCriterion
-from kprune.criteria.statistics import Measure, Seen, mean_over_places
-from kprune.criteria.walks import Gradients, check_losses
+from kprune.criteria.data_criterion import DataCriterion
+from kprune.criteria.statistics.backward_passes import Gradients, check_losses
+from kprune.criteria.statistics.collect import Measure, Seen, mean_over_places
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kprune.criteria.base import register_criterion
-from kprune.criteria.informed import DataCriterion
-from kprune.criteria.statistics import Measure, Seen, mean_over_places
-from kprune.errors import OptionError
-from kprune.options import is_number
+from kprune.criteria.data_criterion import DataCriterion
+from kprune.criteria.statistics.collect import Measure, Seen, mean_over_places
+from kprune.utils.checks import is_number
+from kprune.utils.errors import OptionError
 
 
 @dataclass(frozen=True)

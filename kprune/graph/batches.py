@@ -8,8 +8,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.errors import OptionError
+from kprune.compat.functional import input_names, output_names
+from kprune.compat.variables import to_numpy
+from kprune.utils.errors import OptionError
 
 BATCH_SIZE = 128
 
@@ -92,7 +93,7 @@ def spread(data, count: int):
     index = np.linspace(0, _length(data) - 1, count).astype(int)
 
     def pick(x):  # what is left out is never read: an array on disk may be larger than the memory
-        return None if x is None else (x if isinstance(x, np.ndarray) else _keras.to_numpy(x))[index]
+        return None if x is None else (x if isinstance(x, np.ndarray) else to_numpy(x))[index]
 
     return keras.tree.map_structure(pick, data)
 
@@ -280,10 +281,10 @@ def _batch(item, graph, labels: bool) -> Batch:
     x, y = (item[0], item[1] if len(item) > 1 else None) if isinstance(item, tuple) else (item, None)
     function = None if graph is None else graph.inside[id(graph.model)]
     if function is not None and isinstance(x, dict):
-        x = _in_order(x, _keras.input_names(function), "inputs")
+        x = _in_order(x, input_names(function), "inputs")
     if function is not None and isinstance(y, dict) and labels:
-        y = _in_order(y, _keras.output_names(function, y), "outputs")
-    batch = Batch(*(tuple(_keras.to_numpy(a) for a in keras.tree.flatten(part) if a is not None) for part in (x, y)))
+        y = _in_order(y, output_names(function, y), "outputs")
+    batch = Batch(*(tuple(to_numpy(a) for a in keras.tree.flatten(part) if a is not None) for part in (x, y)))
     if function is not None and len(batch.inputs) == len(function.inputs):
         adjusted = (_of_rank(x, symbol.shape) for x, symbol in zip(batch.inputs, function.inputs, strict=True))
         batch = batch._replace(inputs=tuple(adjusted))

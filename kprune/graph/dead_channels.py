@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from kprune.channels import Barrier
-from kprune.graph import Graph
+from kprune.graph.graph import Graph
 from kprune.rules import Call, find_rule
+from kprune.rules.channels import Barrier
 
 
 def channel_constants(graph: Graph) -> dict[int, np.ndarray]:

@@ -4,11 +4,12 @@ import dataclasses
 
 import keras
 
-from kprune import _keras
-from kprune.data import batches_of, check_inputs, first_of
-from kprune.errors import OptionError
-from kprune.graph import Graph, trace
-from kprune.options import is_whole
+from kprune.compat.functional import input_names
+from kprune.graph.batches import batches_of, check_inputs, first_of
+from kprune.graph.graph import Graph
+from kprune.graph.tracer import trace
+from kprune.utils.checks import is_whole
+from kprune.utils.errors import OptionError
 
 Shape = tuple[int, ...]
 
@@ -45,7 +46,7 @@ def sizes_of(graph: Graph, input_shape=None, data=None) -> tuple[Shape, ...] | N
     Args:
       graph: the traced model.
       input_shape: as the user gave it, or None.
-      data: see `kprune.data.batches_of`, or None; what can be read only once is not looked at.
+      data: see `kprune.graph.batches.batches_of`, or None; what can be read only once is not looked at.
 
     Returns:
       The shapes; None where the model leaves none open, or nobody says them.
@@ -56,7 +57,7 @@ def sizes_of(graph: Graph, input_shape=None, data=None) -> tuple[Shape, ...] | N
     check_shape(input_shape)
     function = graph.inside[id(graph.model)]
     if input_shape is not None:
-        shapes = in_order(input_shape, _keras.input_names(function))
+        shapes = in_order(input_shape, input_names(function))
         check_fit(graph, shapes)
         return shapes if takes_any_size(graph) else None
     if data is None or hasattr(data, "__next__") or not takes_any_size(graph):

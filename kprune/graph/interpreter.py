@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import keras
 
-from kprune import _keras
-from kprune._autodiff import without_gradients
-from kprune.graph import Graph
+from kprune.compat.autodiff import without_gradients
+from kprune.compat.functional import drive, first_input, flatten, is_layer, steps, time_distributed
+from kprune.graph.graph import Graph
 from kprune.rules import Call
 
 
@@ -56,7 +56,7 @@ def walk(graph: Graph, inputs: Sequence) -> Generator:
     calls = iter(graph.calls)
 
     def through(function, tensors):
-        work, answer = _keras.steps(function, tensors), None
+        work, answer = steps(function, tensors), None
         while True:
             try:
                 answer = yield from one(*work.send(answer))
@@ -64,12 +64,12 @@ def walk(graph: Graph, inputs: Sequence) -> Generator:
                 return end.value
 
     def one(node, args, kwargs):
-        inside, inner = graph.inside.get(id(node.operation)), _keras.time_distributed(node.operation)
+        inside, inner = graph.inside.get(id(node.operation)), time_distributed(node.operation)
         if inside is not None:
-            tensors = [x for x in _keras.flatten((args, kwargs)) if keras.ops.is_tensor(x)]
+            tensors = [x for x in flatten((args, kwargs)) if keras.ops.is_tensor(x)]
             return (yield from through(inside, tensors[: len(inside.inputs)]))  # behind them are masks
         if inner is not None:
-            return (yield from at_each_moment(node._replace(operation=inner), _keras.first_input(args, kwargs)))
+            return (yield from at_each_moment(node._replace(operation=inner), first_input(args, kwargs)))
         return (yield Step(next(calls), node.operation, args, in_inference(node.operation, args, kwargs)))
 
     def at_each_moment(node, outer):
@@ -88,17 +88,17 @@ def in_inference(operation, args: tuple, kwargs: dict) -> dict:
     """The keyword arguments of a call as `predict` gives them: with `training=False`, whatever the graph holds, for it
     holds the default of layers that augment images, which is True.
     """
-    names = list(inspect.signature(operation.call).parameters) if _keras.is_layer(operation) else []
+    names = list(inspect.signature(operation.call).parameters) if is_layer(operation) else []
     asked = "training" in names and names.index("training") >= len(args)
     return {**kwargs, "training": False} if asked else kwargs
 
 
 def run(graph: Graph, inputs: Sequence) -> list:
     """The outputs of a traced model on one batch, in inference mode, in flat order."""
-    return _keras.flatten(execute(graph, inputs, lambda call, operation, args, kwargs: operation(*args, **kwargs)))
+    return flatten(execute(graph, inputs, lambda call, operation, args, kwargs: operation(*args, **kwargs)))
 
 
 def execute(graph: Graph, inputs: Sequence, apply: Callable):
     """`walk`, with each step answered by `apply(call, operation, args, kwargs)`; gives the outputs of the model."""
     with without_gradients():
-        return _keras.drive(walk(graph, inputs), apply)
+        return drive(walk(graph, inputs), apply)

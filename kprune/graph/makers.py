@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kprune.graph import Graph, SlicedWeight
+from kprune.graph.graph import Graph, SlicedWeight
 from kprune.rules import Call
 from kprune.rules.base import channel_axis
 

@@ -1,133 +1,22 @@
-"""The traced model: its calls with channel ids, and from them channel sets, weights, writers, readers and groups."""
+"""Traces a model: carries channel ids through all operations, nested ones included, in one pass."""
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import count
 
 import keras
-import numpy as np
 
-from kprune import _keras, _opening
-from kprune._names import Names
-from kprune.channels import Barrier, Channels, ChannelSets, Tensor, connected_components
-from kprune.rules import Call, FoldTime, Kept, NoRule, PassThrough, Rule, UnfoldTime, Weight, find_rule
+from kprune.compat import inlining
+from kprune.compat.functional import functional, is_layer, is_model, nodes, time_distributed, transparent
+from kprune.compat.variables import variables_by_name
+from kprune.graph.graph import Graph, SlicedWeight
+from kprune.graph.naming import Names
+from kprune.rules import Call, FoldTime, NoRule, PassThrough, Rule, UnfoldTime, Weight, find_rule
+from kprune.rules.channels import Barrier, Channels, ChannelSets, Tensor
 
 INPUT_REASON = "it is a model input"
 OUTPUT_REASON = "it is a model output"
-
-
-@dataclass(frozen=True)
-class SlicedWeight:
-    """One variable of one layer and the channel sets that its axes are sliced by.
-
-    Attributes:
-      path, layer, name: the layer's path, the layer, the variable's name.
-      shape: the variable's shape.
-      axes: per axis the channel set of each position, or None.
-      uses: multiply-accumulates per element for one example, summed over all calls of the layer.
-      reads, writes: the axes that are summed over channels, and that make channels, or None.
-    """
-
-    path: str
-    layer: object = field(repr=False)
-    name: str
-    shape: tuple[int, ...]
-    axes: tuple[np.ndarray | None, ...] = field(repr=False)
-    uses: float
-    reads: int | None
-    writes: int | None
-
-    @property
-    def variable(self):
-        return _keras.variables_by_name(self.layer)[self.name]
-
-    def value(self) -> np.ndarray:
-        """Its value, not to be changed: it may be the variable's own memory."""
-        return _keras.read(self.variable)
-
-    def masks(self, keep: np.ndarray) -> list[tuple[int, np.ndarray]]:
-        """The axes from which something goes, each with one boolean per position, True = keep."""
-        found = [(axis, keep[sets]) for axis, sets in enumerate(self.axes) if sets is not None]
-        return [(axis, mask) for axis, mask in found if not mask.all()]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A model as kprune sees it.
-
-    Attributes:
-      model: the traced model, never changed.
-      calls: every operation applied, in an order in which they can run, nested models opened.
-      sets: channel sets.
-      weights: the variables that are sliced.
-      barriers: per operation that stops channels, the reason.
-      ends: the places (see `Call.outputs`) of the model's outputs.
-      inside: the graphs of the model, of nested models, and of layers made of others, by the id of the operation.
-      renamed: names of operations inside layers made of others, by the id of the operation (see `Names`).
-      sizes: the shapes of the inputs that its FLOPs are counted for, where the model takes inputs of any size.
-    """
-
-    model: object = field(repr=False)
-    calls: tuple[Call, ...] = field(repr=False)
-    sets: ChannelSets = field(repr=False)
-    weights: tuple[SlicedWeight, ...] = field(repr=False)
-    barriers: dict[str, str] = field(repr=False)
-    ends: tuple[int, ...] = field(repr=False)
-    inside: dict[int, object] = field(repr=False, default_factory=dict)
-    renamed: dict[int, str] = field(repr=False, default_factory=dict)
-    sizes: tuple[tuple[int, ...], ...] | None = None
-
-    @cached_property
-    def prunable(self) -> np.ndarray:
-        """Per set, whether it may go: it is not frozen and some layer writes it."""
-        written = np.zeros(len(self.sets), dtype=bool)
-        for weight in self.writers:
-            written[weight.axes[weight.writes]] = True
-        return written & np.array([reason is None for reason in self.sets.reasons], dtype=bool)
-
-    @cached_property
-    def writers(self) -> tuple[SlicedWeight, ...]:
-        """The kernels that make channels, in the order of the graph."""
-        return tuple(weight for weight in self.weights if weight.writes is not None)
-
-    @cached_property
-    def readers(self) -> tuple[SlicedWeight, ...]:
-        """The kernels that are summed over channels."""
-        return tuple(weight for weight in self.weights if weight.reads is not None)
-
-    @cached_property
-    def tensors(self) -> tuple[np.ndarray, ...]:
-        """The sets of each tensor whose channels can go, each combination once: none of them may become empty."""
-        found = {}
-        for call in self.calls:
-            for ids in call.ids_out:
-                sets = np.unique(self.sets.set_of[ids])
-                if self.prunable[sets].all():
-                    found.setdefault(sets.tobytes(), sets)
-        return tuple(found.values())
-
-    @cached_property
-    def groups(self) -> tuple[tuple[SlicedWeight, ...], ...]:
-        """The writers parted so that two which share a channel set are together."""
-        first: dict[int, int] = {}
-        pairs = [
-            (index, first.setdefault(int(s), index))
-            for index, weight in enumerate(self.writers)
-            for s in np.unique(weight.axes[weight.writes])
-        ]
-        labels = connected_components(len(self.writers), np.array(pairs, dtype=int).reshape(-1, 2))
-        return tuple(tuple(self.writers[i] for i in np.flatnonzero(labels == label)) for label in np.unique(labels))
-
-    def reason(self, weight: SlicedWeight) -> str | None:
-        """Why no filter of a writer may go, or None where some may."""
-        sets = weight.axes[weight.writes]
-        return None if self.prunable[sets].any() else self.sets.reasons[sets[0]]
-
-    def kept(self, keep: np.ndarray) -> Kept:
-        """A decision per set as one per id."""
-        return Kept(np.asarray(keep)[self.sets.set_of])
 
 
 class Tracer:
@@ -148,8 +37,8 @@ class Tracer:
     def run(self, function, tensors: list[Tensor], scope: str = "", given: list | None = None) -> list[Tensor]:
         """Traces one graph, nested ones included, from its inputs to its outputs; a nested one as called on `given`."""
         known = {id(symbol): tensor for symbol, tensor in zip(function.inputs, tensors, strict=True)}
-        sized = {} if given is None else _opening.sizes_inside(function, given)
-        for node in _keras.nodes(function):
+        sized = {} if given is None else inlining.sizes_inside(function, given)
+        for node in nodes(function):
             if any(id(x) not in known for x in node.inputs):
                 continue
             inputs, outputs = ([sized.get(id(x), x) for x in side] for side in (node.inputs, node.outputs))
@@ -160,21 +49,21 @@ class Tracer:
 
     def step(self, node, tensors: list[Tensor], scope: str) -> list[Tensor]:
         path = scope + self.names.of(scope, node.operation)
-        if _keras.time_distributed(node.operation) is not None:
+        if time_distributed(node.operation) is not None:
             return self.distribute(node, tensors, path + "/")
         inside = self.open(node)
         if inside is not None:
             tensors = tensors[: len(inside.inputs)]  # behind them are masks
             self.enter(node.operation, tensors)
-            self.names.enter(path + "/", scope, _keras.is_model(node.operation))
+            self.names.enter(path + "/", scope, is_model(node.operation))
             return self.run(inside, tensors, path + "/", node.inputs[: len(inside.inputs)])
         shapes = [tuple(tuple(x.shape) for x in side) for side in (node.inputs, node.outputs)]
         places = tuple(next(self.places) for _ in node.outputs)
         ids, ins, resting = (tuple(getattr(t, name) for t in tensors) for name in ("ids", "place", "rests"))
-        operation = _keras.transparent(node.operation)
+        operation = transparent(node.operation)
         call = Call(operation, path, node.arguments, *shapes, ids, (), ins, places, resting)
         rule = find_rule(operation)
-        if isinstance(rule, NoRule) and _opening.passes(node):
+        if isinstance(rule, NoRule) and inlining.passes(node):
             rule = PassThrough()
         try:
             call = self.apply(rule, call)
@@ -190,12 +79,12 @@ class Tracer:
         """The graph inside a nested model, or inside a layer made of others that has no rule; else None."""
         operation = node.operation
         if id(operation) not in self.inside:
-            if _keras.is_model(operation):
-                self.inside[id(operation)] = _keras.functional(operation)
-            elif _keras.is_layer(operation) and isinstance(find_rule(_keras.transparent(operation)), NoRule):
-                arguments = _opening.arguments_like(node) if len(self.signatures[id(operation)]) == 1 else None
-                opened = None if arguments is None else _opening.open_layer(operation, *arguments)
-                _opening.note_calls(opened, self.signatures, self.inside)
+            if is_model(operation):
+                self.inside[id(operation)] = functional(operation)
+            elif is_layer(operation) and isinstance(find_rule(transparent(operation)), NoRule):
+                arguments = inlining.arguments_like(node) if len(self.signatures[id(operation)]) == 1 else None
+                opened = None if arguments is None else inlining.open_layer(operation, *arguments)
+                inlining.note_calls(opened, self.signatures, self.inside)
                 self.inside[id(operation)] = opened
         return self.inside.get(id(operation))
 
@@ -270,9 +159,9 @@ def trace(model, given: list | None = None) -> Graph:
     Raises:
       ModelError: the model has no graph.
     """
-    function = _opening.graph_of(model)
+    function = inlining.graph_of(model)
     tracer = Tracer()
-    _opening.note_calls(function, tracer.signatures, tracer.inside)
+    inlining.note_calls(function, tracer.signatures, tracer.inside)
     tracer.inside[id(model)] = function
     inputs = [Tensor(tracer.channels.frozen(len(x.shape), INPUT_REASON), next(tracer.places)) for x in function.inputs]
     outputs = tracer.run(function, inputs, given=given)
@@ -288,14 +177,6 @@ def trace(model, given: list | None = None) -> Graph:
 
 def resolve(call: Call, weight: Weight, sets: ChannelSets) -> SlicedWeight:
     """A recorded weight with channel sets in the place of ids."""
-    shape = tuple(_keras.variables_by_name(call.operation)[weight.name].shape)
+    shape = tuple(variables_by_name(call.operation)[weight.name].shape)
     axes = tuple(None if ids is None else sets.set_of[ids] for ids in weight.axes)
     return SlicedWeight(call.path, call.operation, weight.name, shape, axes, weight.uses, weight.reads, weight.writes)
-
-
-def calls_by_operation(graph: Graph) -> dict[int, list[Call]]:
-    """The calls of each operation, by the operation's id."""
-    found = defaultdict(list)
-    for call in graph.calls:
-        found[call.owner].append(call)
-    return found

@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from kprune.api import check_graph, with_data
 from kprune.cost import CostModel
-from kprune.errors import OptionError, TargetError
-from kprune.export import export_tflite
-from kprune.export.saved_model import MARK
-from kprune.files import check_place
+from kprune.deploy.export import export_tflite
+from kprune.deploy.export.saved_model import MARK
+from kprune.deploy.timing.stopwatch import Stopwatch, time_repeatedly
 from kprune.graph import trace
-from kprune.input_sizes import with_sizes
-from kprune.options import check_whole, is_number
-from kprune.plan import Plan, make_plan
-from kprune.search import Pruner
-from kprune.stopwatch import Stopwatch, time_repeatedly
-from kprune.targets import quantities
-from kprune.trial_files import TrialFiles
+from kprune.graph.input_sizes import with_sizes
+from kprune.pruning.pipeline import check_graph, with_data
+from kprune.pruning.target_search import Pruner
+from kprune.pruning.trial_files import TrialFiles
+from kprune.selection import Plan, make_plan
+from kprune.selection.targets import quantities
+from kprune.utils.checks import check_whole, is_number
+from kprune.utils.errors import OptionError, TargetError
+from kprune.utils.files import check_place
 
 MOST_TRIALS = 16
 MARGIN = 0.15  # of the bracket, that a guess keeps away from either end

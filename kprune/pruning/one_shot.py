@@ -1,20 +1,11 @@
 """What users call to prune a model at once."""
 
-import keras
-
-from kprune.calibration import handed_on, merge_factors
-from kprune.criteria import Criterion, get_criterion, inform
-from kprune.criteria.base import require_finite_weight
-from kprune.data import check_kind, require_rereadable
-from kprune.errors import ModelError, OptionError
-from kprune.graph import Graph, trace
-from kprune.options import check_flag
-from kprune.plan import Plan, make_plan
-from kprune.reconstruction import reconstruct
-from kprune.selection import Bounds, Budget, bind, select
+from kprune.graph import trace
+from kprune.graph.dead_channels import dead_sets
+from kprune.pruning.pipeline import apply_to_graph, check_mode, plan_graph, with_data
+from kprune.selection import Plan
+from kprune.selection.targets import Targets
 from kprune.surgery import rebuild
-from kprune.targets import Targets
-from kprune.zeros import dead_sets
 
 
 def plan_pruning(
@@ -69,89 +60,6 @@ def plan_pruning(
     return plan_graph(trace(model), targets, criterion, limits, strict)
 
 
-def with_data(criterion, data, repair: bool = False, again: bool = False) -> Criterion:
-    """A criterion, or its name, as an object that has the data it needs.
-
-    Args:
-      criterion, data: as the user gave them.
-      repair: whether the data are read for a repair as well.
-      again: whether all of this is done more than once.
-
-    Raises:
-      OptionError: it needs data and there are none, or they can be read only once and that is not enough.
-    """
-    check_flag("repair", repair)
-    if data is not None:
-        check_kind(data)
-    if criterion is None:
-        criterion = "similarity" if data is None else "reconstruction_error"
-    if repair and again:
-        require_rereadable(data)
-    verbose = keras.config.is_interactive_logging_enabled()
-    return inform(get_criterion(criterion), data, verbose, repair or again)
-
-
-def plan_graph(graph: Graph, targets: Targets, criterion, limits, strict: bool) -> Plan:
-    """`plan_pruning` on a model already traced."""
-    criterion = get_criterion(criterion)
-    check_graph(graph, strict)
-    budget = targets.budget(graph)
-    bounds = bind(limits, graph, quantity=budget.quantity)
-    budget.check(bounds)
-    return choose(criterion, budget, bounds)
-
-
-def choose(criterion: Criterion, budget: Budget, bounds: Bounds, how=select) -> Plan:
-    """The plan of a criterion for a budget that can be reached.
-
-    Args:
-      criterion: the criterion.
-      budget, bounds: what shall go, and what must not.
-      how: selects: called as `how(graph, criterion, budget, bounds)`, gives the decision and its rounds.
-    """
-    cost = budget.cost
-    graph = cost.graph
-    keep, rounds = how(graph, criterion, budget, bounds)
-    unjudged = {"unjudged": list(criterion.unjudged)} if criterion.unjudged else {}
-    merges = merge_factors(graph, criterion, keep) if getattr(criterion, "compensate", False) else {}
-    return make_plan(
-        cost,
-        keep,
-        criterion={"name": criterion.name, **criterion.get_config(), **unjudged},
-        target={budget.kind: budget.target},
-        rounds=[vars(entry) for entry in rounds],
-        merges=merges,
-        bounds=bounds,
-    )
-
-
-def check_graph(graph: Graph, strict: bool):
-    """Refuses a model whose weights say nothing, and, with `strict`, one with barriers.
-
-    Raises:
-      ModelError: a weight is NaN or infinite, or there are barriers.
-    """
-    refuse_barriers(graph, strict)
-    for weight in graph.weights:
-        require_finite_weight(weight, weight.value())
-
-
-def refuse_barriers(graph: Graph, strict: bool):
-    """With `strict`, any barrier is an error.
-
-    Raises:
-      OptionError: `strict` is no boolean.
-      ModelError: names the barriers.
-    """
-    check_flag("strict", strict)
-    if strict and graph.barriers:
-        raise ModelError(
-            f"'{graph.model.name}' has layers that stop channels: {'; '.join(list(graph.barriers.values())[:5])}.",
-            "A rule for every layer, as strict=True asks.",
-            "Register one with kprune.register_rule, or leave strict out.",
-        )
-
-
 def apply_plan(model, plan: Plan, mode: str = "hard", data=None):
     """Makes the pruned model of a plan; the given model is only read.
 
@@ -161,7 +69,7 @@ def apply_plan(model, plan: Plan, mode: str = "hard", data=None):
       mode: "hard": a smaller, plain model. "soft": the same shapes, removed weights held at zero by `MaskedLayer`
         wrappers, to be trained on and stripped later. The two compute the same function.
       data: a few hundred images (labels are not needed) from which the weights that stay are repaired by least squares,
-        see `kprune.reconstruction.reconstruct`; None: no repair.
+        see `kprune.surgery.reconstruct`; None: no repair.
 
     Returns:
       A `keras.Model` with the same inputs, outputs and names, compiled as `model` is, its optimizer state kept.
@@ -174,22 +82,6 @@ def apply_plan(model, plan: Plan, mode: str = "hard", data=None):
       >>> small = kprune.apply_plan(model, kprune.Plan.load("plan.json"))
     """
     return apply_to_graph(trace(model), plan, mode, data)
-
-
-def apply_to_graph(graph: Graph, plan: Plan, mode: str, data=None):
-    """`apply_plan` on a model already traced."""
-    check_mode(mode)
-    if not isinstance(plan, Plan):
-        raise OptionError(f"plan is a {type(plan).__name__}.", "A kprune.Plan.", "Read files with kprune.Plan.load.")
-    keep, values = plan.mask(graph), handed_on(graph, plan)
-    if data is not None:
-        values = reconstruct(graph, keep, data, values)
-    return rebuild(graph, keep, masked=mode == "soft", values=values)
-
-
-def check_mode(mode: str):
-    if mode not in ("hard", "soft"):
-        raise OptionError(f"mode is {mode!r}.", "'hard' or 'soft'.", "Choose one of them.")
 
 
 def prune_model(

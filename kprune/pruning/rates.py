@@ -5,18 +5,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune.api import check_graph, with_data
-from kprune.calibration import merge_factors
 from kprune.cost import CostModel
 from kprune.criteria import Criterion, Similarity
 from kprune.criteria.similarity import by_frequency
-from kprune.errors import OptionError
 from kprune.graph import Graph, SlicedWeight, trace
-from kprune.input_sizes import with_sizes
-from kprune.makers import FixedLayer, makers
-from kprune.options import check_share
-from kprune.plan import Plan, make_plan
-from kprune.selection import Bounds, Comparison, Limits, bind, matching, next_width
+from kprune.graph.input_sizes import with_sizes
+from kprune.graph.makers import FixedLayer, makers
+from kprune.pruning.pipeline import check_graph, with_data
+from kprune.selection import Bounds, Comparison, Limits, Plan, bind, make_plan, matching, next_width
+from kprune.surgery.compensation import merge_factors
+from kprune.utils.checks import check_share
+from kprune.utils.errors import OptionError
 
 
 def plan_rates(

@@ -5,9 +5,9 @@ import json
 import numpy as np
 
 from kprune.cost import WORDS
-from kprune.errors import OptionError, PlanError
-from kprune.files import write_by_rename
-from kprune.plan import Plan
+from kprune.selection import Plan
+from kprune.utils.errors import OptionError, PlanError
+from kprune.utils.files import write_by_rename
 
 SCHEMA = 1
 ALWAYS = ("flops", "params", "pruned_flops", "pruned_params", "filters", "rates")

@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from kprune.api import apply_to_graph, check_graph, choose, with_data
 from kprune.criteria import Criterion, Similarity
-from kprune.errors import OptionError
 from kprune.graph import Graph, trace
-from kprune.options import check_whole
-from kprune.plan import Plan, make_plan
-from kprune.record import PruningRecord
-from kprune.resume import RunFolder, fingerprint
-from kprune.selection import Budget, Limits, bind, next_ratio, select_in_one_round
-from kprune.targets import Targets, table_settings
+from kprune.pruning.pipeline import apply_to_graph, check_graph, choose, with_data
+from kprune.pruning.record import PruningRecord
+from kprune.pruning.run_folder import RunFolder, fingerprint
+from kprune.selection import Budget, Limits, Plan, bind, make_plan, next_ratio, select_in_one_round
+from kprune.selection.targets import Targets, table_settings
+from kprune.utils.checks import check_whole
+from kprune.utils.errors import OptionError
 
 logger = logging.getLogger("kprune")
 STATE = "run.json"

@@ -6,10 +6,10 @@ import pathlib
 
 import keras
 
-from kprune import _keras
-from kprune.errors import ModelError, OptionError
-from kprune.files import write_by_rename
-from kprune.options import check_path
+from kprune.compat.variables import to_numpy
+from kprune.utils.checks import check_path
+from kprune.utils.errors import ModelError, OptionError
+from kprune.utils.files import write_by_rename
 
 SCHEMA = 1
 
@@ -18,7 +18,7 @@ def fingerprint(model) -> str:
     """Tells networks apart: a hash of all weights."""
     digest = hashlib.sha256()
     for weight in model.weights:
-        value = _keras.to_numpy(weight)
+        value = to_numpy(weight)
         digest.update(str(value.shape).encode() + value.tobytes())
     return digest.hexdigest()
 

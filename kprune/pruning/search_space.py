@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass, field
 
-from kprune.api import refuse_barriers
 from kprune.cost import CostModel
 from kprune.graph import Graph, trace
-from kprune.input_sizes import with_sizes, words
-from kprune.makers import FixedLayer, makers
+from kprune.graph.input_sizes import with_sizes, words
+from kprune.graph.makers import FixedLayer, makers
+from kprune.pruning.pipeline import refuse_barriers
 from kprune.selection import Bounds, Limits, bind
 
 

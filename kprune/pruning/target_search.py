@@ -6,17 +6,16 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from kprune.api import apply_to_graph, check_graph, choose, with_data
 from kprune.cost import WORDS, CostModel
 from kprune.criteria import Criterion
-from kprune.errors import OptionError, TargetError
 from kprune.graph import Graph, trace
-from kprune.input_sizes import with_sizes
-from kprune.options import is_number
-from kprune.plan import Plan
-from kprune.resume import RunFolder, fingerprint
-from kprune.selection import Bounds, Budget, bind, make_budget
-from kprune.targets import quantities, table_settings
+from kprune.graph.input_sizes import with_sizes
+from kprune.pruning.pipeline import apply_to_graph, check_graph, choose, with_data
+from kprune.pruning.run_folder import RunFolder, fingerprint
+from kprune.selection import Bounds, Budget, Plan, bind, make_budget
+from kprune.selection.targets import quantities, table_settings
+from kprune.utils.checks import is_number
+from kprune.utils.errors import OptionError, TargetError
 
 STATE = "search.json"
 SMALLEST = 1e-6  # a target that nearly every network can reach; what is truly reachable comes with the check of it

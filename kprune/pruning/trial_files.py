@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kprune.export.saved_model import MARK
-from kprune.files import write_by_rename, write_folder_by_rename
+from kprune.deploy.export.saved_model import MARK
+from kprune.utils.files import write_by_rename, write_folder_by_rename
 
 
 @dataclass(frozen=True)

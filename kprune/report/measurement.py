@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from kprune.errors import OptionError
-from kprune.options import check_amount, check_share, is_number
+from kprune.utils.checks import check_amount, check_share, is_number
+from kprune.utils.errors import OptionError
 
 
 @dataclass(frozen=True)

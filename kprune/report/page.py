@@ -5,10 +5,10 @@ import json
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
-from kprune.plan import Plan
+from kprune.deploy.timing import Benchmark
 from kprune.report.measurement import changes, kibibytes, table_of
 from kprune.report.pictures import NEEDED, can_draw, data_uri, draw_pictures
-from kprune.timings import Benchmark
+from kprune.selection import Plan
 
 # Pictures are drawn for paper, so they keep a white ground in the dark too.
 STYLE = """

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kprune.plan import Plan
-from kprune.plots import history_of_plan, plot_layers, plot_rounds, plot_run
+from kprune.report.plots import history_of_plan, plot_layers, plot_rounds, plot_run
+from kprune.selection import Plan
 
 NEEDED = "matplotlib"
 

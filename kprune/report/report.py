@@ -7,13 +7,14 @@ import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kprune.errors import OptionError, PlanError
-from kprune.export._check import Export
-from kprune.files import write_by_rename
-from kprune.plan import Plan
+from kprune.deploy.export.check import Export
+from kprune.deploy.timing import Benchmark
 from kprune.report.measurement import Measurement, table_of
 from kprune.report.page import render
-from kprune.timings import Benchmark, machine_facts
+from kprune.selection import Plan
+from kprune.utils.errors import OptionError, PlanError
+from kprune.utils.files import write_by_rename
+from kprune.utils.machine import machine_facts
 
 SCHEMA = 1
 

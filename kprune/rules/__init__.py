@@ -14,12 +14,12 @@ from kprune.rules import (  # noqa: F401  (importing registers the rules)
     reduction,
     shape,
     spatial,
-    time,
+    time_distributed,
 )
 from kprune.rules.base import Call, Kept, NoRule, Rule, Weight, find_rule, register_rule
 from kprune.rules.elementwise import PassThrough
 from kprune.rules.operators import OperatorConfig
-from kprune.rules.time import FoldTime, UnfoldTime
+from kprune.rules.time_distributed import FoldTime, UnfoldTime
 
 __all__ = [
     "Call",

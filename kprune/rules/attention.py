@@ -5,10 +5,10 @@ import math
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.channels import Barrier, along, spread
-from kprune.linear import DenseMap, LinearMap
+from kprune.compat.variables import projections, to_numpy, variables_by_name
 from kprune.rules.base import Call, Rule, Weight, register_rule
+from kprune.rules.channels import Barrier, along, spread
+from kprune.rules.linear_maps import DenseMap, LinearMap
 from kprune.rules.liveness import fold
 
 layers = keras.layers
@@ -83,7 +83,7 @@ class MultiHeadAttention(Rule):
 
     def readers(self, call: Call) -> list[tuple[int, object]]:
         """Which input each projection reads."""
-        (query, value, key), inside = parts(call), _keras.projections(call.operation)
+        (query, value, key), inside = parts(call), projections(call.operation)
         index = {"query": query, "gate": query, "key": key, "value": value}
         return [(index[name], layer) for name, layer in inside.items() if name in index]
 
@@ -103,20 +103,20 @@ class MultiHeadAttention(Rule):
 
     def linear_maps(self, call: Call) -> list[LinearMap]:
         """The projections that read."""
-        names = {id(v): name for name, v in _keras.variables_by_name(call.operation).items()}
+        names = {id(v): name for name, v in variables_by_name(call.operation).items()}
         return [
             DenseMap(names[id(layer.kernel)], names.get(id(layer.bias), ""), source=index, inside=True)
             for index, layer in self.readers(call)
         ]
 
     def weights(self, call: Call) -> list[Weight]:
-        names = {id(v): name for name, v in _keras.variables_by_name(call.operation).items()}
+        names = {id(v): name for name, v in variables_by_name(call.operation).items()}
         found = []
         for index, layer in self.readers(call):
             axes = (last_axis(call, index), None, None)
             found.append(Weight(names[id(layer.kernel)], axes, places(call.input_shapes[index]), reads=0))
         output, made = (
-            _keras.projections(call.operation)["output"],
+            projections(call.operation)["output"],
             along(call.ids_out[0], -1, call.output_shapes[0][-1]),
         )
         axes = (None,) * (len(output.kernel.shape) - 1) + (made,)
@@ -132,11 +132,11 @@ class MultiHeadAttention(Rule):
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         """A channel whose slice of the output projection is zero holds its bias."""
-        output, rank = _keras.projections(call.operation)["output"], len(call.output_shapes[0])
-        varies = (_keras.to_numpy(output.kernel) != 0).reshape(-1, call.output_shapes[0][-1]).any(axis=0)
+        output, rank = projections(call.operation)["output"], len(call.output_shapes[0])
+        varies = (to_numpy(output.kernel) != 0).reshape(-1, call.output_shapes[0][-1]).any(axis=0)
         if rank != len(call.input_shapes[0]):
             return super().constants(call, values)
-        bias = np.zeros(len(varies)) if output.bias is None else _keras.to_numpy(output.bias).astype(float)
+        bias = np.zeros(len(varies)) if output.bias is None else to_numpy(output.bias).astype(float)
         return [spread(np.where(varies, np.nan, bias), rank, rank - 1), *super().constants(call, values)[1:]]
 
 

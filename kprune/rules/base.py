@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.channels import Barrier, Channels
-from kprune.errors import OptionError
-from kprune.linear import LinearMap
+from kprune.compat.functional import bare_operation
+from kprune.compat.variables import to_numpy
+from kprune.rules.channels import Barrier, Channels
+from kprune.rules.linear_maps import LinearMap
 from kprune.rules.liveness import live_by_ids
+from kprune.utils.errors import OptionError
 
 if TYPE_CHECKING:
     from kprune.rules.operators import OperatorConfig
@@ -28,7 +29,7 @@ class Call:
       path: its name, with those of the nested models around it (`backbone/conv1`).
       arguments: the arguments of the call as Keras recorded them.
       input_shapes, output_shapes: one shape per tensor, in flat order, the batch axis first.
-      ids_in, ids_out: one id array per tensor (see `kprune.channels`).
+      ids_in, ids_out: one id array per tensor (see `kprune.rules.channels`).
       inputs, outputs: a number for each tensor, the same wherever it is used.
       resting: for each input, whether a removed channel of it is zero (see `Rule.rests`).
       stopped: whether it is a barrier: what happens to channels inside is not known.
@@ -209,7 +210,7 @@ def register_rule(*operations: type) -> Callable[[type[Rule]], type[Rule]]:
 
 def bare(*names: str) -> list[type]:
     """The classes of bare operations by name, those that this Keras has."""
-    return [found for found in map(_keras.bare_operation, names) if found is not None]
+    return [found for found in map(bare_operation, names) if found is not None]
 
 
 def find_rule(operation) -> Rule:
@@ -269,7 +270,7 @@ def constant_along(ids: np.ndarray, axes, what: str):
 
 def apply_elementwise(function: Callable, values: np.ndarray) -> np.ndarray:
     """An elementwise function on constants, NaN for NaN."""
-    result = np.array(_keras.to_numpy(function(keras.ops.convert_to_tensor(values, dtype="float32"))), dtype=float)
+    result = np.array(to_numpy(function(keras.ops.convert_to_tensor(values, dtype="float32"))), dtype=float)
     result[np.isnan(values)] = np.nan
     return result
 
@@ -289,6 +290,6 @@ def is_elementwise(function: Callable) -> bool:
     probe = np.linspace(-2.0, 2.0, 48, dtype="float32").reshape(1, 2, 3, 8)
     changed = probe.copy()
     changed[..., 3] += 0.37
-    first, second = (_keras.to_numpy(function(keras.ops.convert_to_tensor(x))) for x in (probe, changed))
+    first, second = (to_numpy(function(keras.ops.convert_to_tensor(x))) for x in (probe, changed))
     alike = first.shape == probe.shape and not getattr(function, "weights", None)
     return alike and np.array_equal(np.delete(first, 3, -1), np.delete(second, 3, -1))

@@ -5,10 +5,10 @@ import math
 import keras
 import numpy as np
 
-from kprune.channels import Barrier, along, spread, varying_axes
-from kprune.linear import EinsumMap, LinearMap
 from kprune.rules.base import Call, Rule, Weight, bare, register_rule, require_plain_kernel
+from kprune.rules.channels import Barrier, along, spread, varying_axes
 from kprune.rules.convolution import Writer
+from kprune.rules.linear_maps import EinsumMap, LinearMap
 from kprune.rules.liveness import always_zero
 
 layers = keras.layers

@@ -3,9 +3,7 @@
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.channels import along, spread
-from kprune.linear import ConvolutionMap, LinearMap, SeparableMap, TransposedMap
+from kprune.compat.variables import read, to_numpy, variables_by_name
 from kprune.rules.base import (
     Call,
     Rule,
@@ -18,6 +16,8 @@ from kprune.rules.base import (
     register_rule,
     require_plain_kernel,
 )
+from kprune.rules.channels import along, spread
+from kprune.rules.linear_maps import ConvolutionMap, LinearMap, SeparableMap, TransposedMap
 from kprune.rules.liveness import fold
 from kprune.rules.operators import OperatorConfig, map_size
 
@@ -58,7 +58,7 @@ class Writer(Rule):
         """A filter whose every live input slice is zero holds the activation of its bias."""
         axis = self.axis(call)
         silent = along(values[0] == 0, axis, call.input_shapes[0][axis])
-        variables = {name: _keras.to_numpy(v) for name, v in _keras.variables_by_name(call.operation).items()}
+        variables = {name: to_numpy(v) for name, v in variables_by_name(call.operation).items()}
         varies = self.connections(call, variables)[~silent].any(axis=0)
         value = variables.get("bias", np.zeros(len(varies))).astype(float)
         activation = getattr(call.operation, "activation", None)
@@ -68,7 +68,7 @@ class Writer(Rule):
 
     def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
         """The input channels from which a weight that is not zero leads to an output that matters."""
-        variables = {name: _keras.read(v) for name, v in _keras.variables_by_name(call.operation).items()}
+        variables = {name: read(v) for name, v in variables_by_name(call.operation).items()}
         axis, size = self.axis(call), call.input_shapes[0][self.axis(call)]
         used = self.connections(call, variables)[:, along(live[0], axis, call.output_shapes[0][axis])].any(axis=1)
         used = spread(used, len(call.input_shapes[0]), axis) & ~fold(

@@ -5,9 +5,9 @@ import math
 import keras
 import numpy as np
 
-from kprune.linear import DenseMap, LinearMap
 from kprune.rules.base import Call, Weight, positions, register_rule, require_plain_kernel
 from kprune.rules.convolution import Writer
+from kprune.rules.linear_maps import DenseMap, LinearMap
 from kprune.rules.operators import OperatorConfig
 
 

@@ -3,8 +3,7 @@
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.channels import Barrier, along, spread
+from kprune.compat.variables import variables_by_name
 from kprune.rules.base import (
     Call,
     Rule,
@@ -16,6 +15,7 @@ from kprune.rules.base import (
     maps_zero_to_zero,
     register_rule,
 )
+from kprune.rules.channels import Barrier, along, spread
 
 layers = keras.layers
 
@@ -149,7 +149,7 @@ class PReLURule(Activating):
 
     def weights(self, call: Call) -> list[Weight]:
         ids = call.ids_in[0]
-        alpha = _keras.variables_by_name(call.operation)["alpha"]
+        alpha = variables_by_name(call.operation)["alpha"]
         sliced = (
             ids.reshape(-1) if ids.shape[axis] > 1 and size > 1 else None for axis, size in enumerate(alpha.shape, 1)
         )

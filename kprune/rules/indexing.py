@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from kprune.channels import Barrier, varying_axes
 from kprune.rules.base import Call, Rule, bare, register_rule
+from kprune.rules.channels import Barrier, varying_axes
 from kprune.rules.liveness import fold
 from kprune.rules.shape import Rearrange
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from kprune import _keras
+from kprune.compat.variables import to_numpy, variables_by_name
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class LinearMap:
 
     def offset(self, layer, width: int) -> np.ndarray:
         """What is added to `Y`: float32, a number per filter."""
-        bias = _keras.variables_by_name(layer).get(self.bias)
-        return np.zeros(width, np.float32) if bias is None else np.ravel(_keras.to_numpy(bias)[self.row])
+        bias = variables_by_name(layer).get(self.bias)
+        return np.zeros(width, np.float32) if bias is None else np.ravel(to_numpy(bias)[self.row])
 
     def shift(self, layer, by: np.ndarray):
         """Adds a number per filter to the bias."""
-        bias = _keras.variables_by_name(layer)[self.bias]
-        value = np.array(_keras.to_numpy(bias), dtype=np.float32)
+        bias = variables_by_name(layer)[self.bias]
+        value = np.array(to_numpy(bias), dtype=np.float32)
         value[self.row] += by.reshape(value[self.row].shape)
         bias.assign(value)
 
@@ -157,7 +157,7 @@ class SeparableMap(ConvolutionMap):
     def rows(self, layer, x: np.ndarray, places: Places) -> np.ndarray:
         x = channels_last(layer, x)
         patches = gather(x, places, self.taps(layer, x.shape[1:-1], places))
-        depthwise = _keras.to_numpy(_keras.variables_by_name(layer)["depthwise_kernel"])
+        depthwise = to_numpy(variables_by_name(layer)["depthwise_kernel"])
         middle = np.einsum("rkc,kcm->rcm", patches, depthwise.reshape(-1, *depthwise.shape[-2:]))
         return middle.reshape(1, len(patches), -1)
 

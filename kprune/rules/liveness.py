@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kprune import _keras
+from kprune.compat.functional import is_layer
+from kprune.compat.variables import read as read_value
+from kprune.compat.variables import variables_by_name
 
 
 def live_by_ids(rule, call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
@@ -35,12 +37,12 @@ def read_by_weights(rule, call, passing: np.ndarray, alive: np.ndarray) -> tuple
       alive: those of them that matter.
     """
     read, audible = [np.zeros(0, int)], [np.zeros(0, int)]
-    variables = _keras.variables_by_name(call.operation) if _keras.is_layer(call.operation) else {}
+    variables = variables_by_name(call.operation) if is_layer(call.operation) else {}
     for weight in rule.weights(call):
         ids = None if weight.reads is None else weight.axes[weight.reads]
         if ids is None:
             continue
-        value, made = _keras.read(variables[weight.name]), weight.writes
+        value, made = read_value(variables[weight.name]), weight.writes
         filters = None if made is None else weight.axes[made]
         if filters is not None and np.isin(filters, passing).all():
             value = np.compress(np.isin(filters, alive), value, axis=made)

@@ -5,9 +5,10 @@ from functools import partial, reduce
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.channels import Barrier, varying_axes
+from kprune.compat.functional import application_layer
+from kprune.compat.variables import to_numpy
 from kprune.rules.base import Call, Rule, bare, register_rule
+from kprune.rules.channels import Barrier, varying_axes
 from kprune.rules.liveness import fold
 from kprune.rules.operators import OperatorConfig, map_size
 
@@ -63,12 +64,12 @@ class Merge(Rule):
         """An operand after removal; `axis` counts from the end."""
         if isinstance(operand, keras.KerasTensor) or np.ndim(operand) < -axis or np.shape(operand)[axis] != len(mask):
             return operand
-        return np.compress(mask, _keras.to_numpy(operand), axis=axis)
+        return np.compress(mask, to_numpy(operand), axis=axis)
 
     def operands(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         """Constants of all operands in the order of the arguments, all of the result's rank."""
         tensors, rank = iter(values), len(call.output_shapes[0])
-        known = (next(tensors) if isinstance(x, keras.KerasTensor) else _keras.to_numpy(x) for x in self.leaves(call))
+        known = (next(tensors) if isinstance(x, keras.KerasTensor) else to_numpy(x) for x in self.leaves(call))
         return [align(np.asarray(x, dtype=float), rank) for x in known]
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
@@ -104,7 +105,7 @@ class Addition(Merge):
         return operands_alike(call, "add") if len(call.input_shapes) > 1 else None
 
 
-@register_rule(*_keras.application_layer("inception_resnet_v2", "CustomScaleLayer"))
+@register_rule(*application_layer("inception_resnet_v2", "CustomScaleLayer"))
 class ScaledAddition(Merge):
     """`first + scale * second`."""
 

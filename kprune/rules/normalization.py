@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.channels import Barrier, along, spread, varying_axes
+from kprune.compat.functional import application_layer
+from kprune.compat.variables import to_numpy, variables_by_name
 from kprune.rules.base import Call, Rule, Weight, register_rule
+from kprune.rules.channels import Barrier, along, spread, varying_axes
 from kprune.rules.merge import product
 
 layers = keras.layers
@@ -19,7 +20,7 @@ class BatchNormalizationRule(Rule):
 
     def channel_scale(self, layer) -> np.ndarray:
         """`gamma / sqrt(var + eps)`."""
-        own = {name: _keras.to_numpy(v).astype(float) for name, v in _keras.variables_by_name(layer).items()}
+        own = {name: to_numpy(v).astype(float) for name, v in variables_by_name(layer).items()}
         deviation = np.sqrt(own["moving_variance"] + layer.epsilon)
         return own.get("gamma", np.ones_like(deviation)) / deviation
 
@@ -37,13 +38,13 @@ class BatchNormalizationRule(Rule):
     def weights(self, call: Call) -> list[Weight]:
         return [
             Weight(name, (self.ids(call),))
-            for name, variable in _keras.variables_by_name(call.operation).items()
+            for name, variable in variables_by_name(call.operation).items()
             if len(variable.shape) == 1
         ]
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         layer, size = call.operation, call.input_shapes[0][call.operation.axis]
-        own = {name: _keras.to_numpy(v).astype(float) for name, v in _keras.variables_by_name(layer).items()}
+        own = {name: to_numpy(v).astype(float) for name, v in variables_by_name(layer).items()}
         gamma, beta = own.get("gamma", np.ones(size)), own.get("beta", np.zeros(size))
         value = along(values[0], layer.axis, size)
         scaled = gamma * (value - own["moving_mean"]) / np.sqrt(own["moving_variance"] + layer.epsilon)
@@ -84,7 +85,7 @@ class NormalizationRule(Rule):
 
     def weights(self, call: Call) -> list[Weight]:
         ids = self.ids(call)
-        names = _keras.variables_by_name(call.operation)
+        names = variables_by_name(call.operation)
         return [Weight(name, (ids,)) for name in ("mean", "variance") if name in names and ids is not None]
 
     def config(self, call: Call, kept) -> dict:
@@ -140,7 +141,7 @@ class GroupNormalizationRule(Rule):
 
     def weights(self, call: Call) -> list[Weight]:
         ids = self.ids(call)
-        return [Weight(name, (ids,)) for name in _keras.variables_by_name(call.operation)]
+        return [Weight(name, (ids,)) for name in variables_by_name(call.operation)]
 
     def config(self, call: Call, kept) -> dict:
         config = call.operation.get_config()
@@ -156,7 +157,7 @@ class GroupNormalizationRule(Rule):
         return [np.broadcast_to(groups.any(axis=1, keepdims=True), groups.shape).reshape(live[0].shape)]
 
 
-@register_rule(*_keras.application_layer("convnext", "LayerScale"))
+@register_rule(*application_layer("convnext", "LayerScale"))
 class LayerScaleRule(Rule):
     """A learnt factor per channel."""
 
@@ -171,11 +172,11 @@ class LayerScaleRule(Rule):
         return True
 
     def weights(self, call: Call) -> list[Weight]:
-        return [Weight(name, (self.ids(call),)) for name in _keras.variables_by_name(call.operation)]
+        return [Weight(name, (self.ids(call),)) for name in variables_by_name(call.operation)]
 
     def config(self, call: Call, kept) -> dict:
         return {**call.operation.get_config(), "projection_dim": kept.count(self.ids(call))}
 
     def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
-        (gamma,) = _keras.variables_by_name(call.operation).values()
-        return [product(values[0], _keras.to_numpy(gamma))]
+        (gamma,) = variables_by_name(call.operation).values()
+        return [product(values[0], to_numpy(gamma))]

@@ -5,10 +5,10 @@ import math
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.channels import Barrier, along
-from kprune.linear import DenseMap, LinearMap
+from kprune.compat.variables import variables_by_name
 from kprune.rules.base import Call, Rule, Weight, register_rule
+from kprune.rules.channels import Barrier, along
+from kprune.rules.linear_maps import DenseMap, LinearMap
 
 layers = keras.layers
 CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
@@ -38,7 +38,7 @@ class RecurrentRule(Rule):
 
     def linear_maps(self, call: Call) -> list[LinearMap]:
         """The input kernels; a GRU that resets after its recurrent product has a bias for each of the two products."""
-        names = {id(v): name for name, v in _keras.variables_by_name(call.operation).items()}
+        names = {id(v): name for name, v in variables_by_name(call.operation).items()}
         return [
             DenseMap(
                 names[id(cell.kernel)],
@@ -50,7 +50,7 @@ class RecurrentRule(Rule):
         ]
 
     def weights(self, call: Call) -> list[Weight]:
-        names = {id(v): name for name, v in _keras.variables_by_name(call.operation).items()}
+        names = {id(v): name for name, v in variables_by_name(call.operation).items()}
         moments = call.input_shapes[0][1]
         uses = math.nan if moments is None else float(moments)
         kernels = [(names[id(cell.kernel)], names[id(cell.recurrent_kernel)]) for cell in self.cells(call.operation)]

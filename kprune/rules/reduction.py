@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from kprune.channels import Barrier
 from kprune.rules.base import Call, Rule, bare, constant_along, register_rule
+from kprune.rules.channels import Barrier
 
 
 class Reduction(Rule):

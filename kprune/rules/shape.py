@@ -5,8 +5,8 @@ import math
 import keras
 import numpy as np
 
-from kprune.channels import Barrier, along, compress, spread, varying_axes
 from kprune.rules.base import Call, Rule, bare, channel_axis, constant_along, register_rule
+from kprune.rules.channels import Barrier, along, compress, spread, varying_axes
 
 layers = keras.layers
 

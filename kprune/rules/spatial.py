@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from kprune.channels import along, spread
 from kprune.rules.base import Call, Rule, bare, channel_axis, constant_along, register_rule
+from kprune.rules.channels import along, spread
 from kprune.rules.operators import OperatorConfig, map_size
 
 layers = keras.layers

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from kprune.channels import Barrier
 from kprune.rules.base import Call, register_rule
+from kprune.rules.channels import Barrier
 from kprune.rules.shape import Rearrange
 
 

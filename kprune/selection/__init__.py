@@ -1,11 +1,9 @@
-"""From scores, or similarities, to a decision that meets the budget and keeps the limits."""
+"""From scores, or similarities, to a plan that meets the budget and keeps the limits."""
 
+from kprune.selection.bounds import Bounds, bind
 from kprune.selection.budget import Budget, ChannelCount, chosen_target, make_budget
-from kprune.selection.choose import select
-from kprune.selection.limits import Bounds, Limits, bind, check_limits, matching
-from kprune.selection.ranking import select_by_score
-from kprune.selection.removal import Removal
-from kprune.selection.similarity import (
+from kprune.selection.by_score import select_by_score
+from kprune.selection.by_similarity import (
     RELAXATION,
     Comparison,
     Round,
@@ -13,6 +11,10 @@ from kprune.selection.similarity import (
     select_by_similarity,
     select_in_one_round,
 )
+from kprune.selection.limits import Limits, check_limits, matching
+from kprune.selection.plan import Plan, make_plan
+from kprune.selection.removal import Removal
+from kprune.selection.select import select
 from kprune.selection.widths import PRESETS, Preset, next_width
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "ChannelCount",
     "Comparison",
     "Limits",
+    "Plan",
     "Preset",
     "Removal",
     "Round",
@@ -30,6 +33,7 @@ __all__ = [
     "check_limits",
     "chosen_target",
     "make_budget",
+    "make_plan",
     "matching",
     "next_ratio",
     "next_width",

@@ -6,9 +6,9 @@ from functools import cached_property
 import numpy as np
 
 from kprune.cost import CostModel, Quantity, require_known
-from kprune.errors import OptionError, TargetError
-from kprune.options import is_number
-from kprune.selection.limits import Bounds
+from kprune.selection.bounds import Bounds
+from kprune.utils.checks import is_number
+from kprune.utils.errors import OptionError, TargetError
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ import numpy as np
 from kprune.criteria import Informed
 from kprune.criteria.reconstruction_error import total_error
 from kprune.graph import Graph
-from kprune.progress import Progress
+from kprune.selection.bounds import Bounds
 from kprune.selection.budget import Budget
-from kprune.selection.limits import Bounds
+from kprune.selection.by_similarity import Round
 from kprune.selection.removal import Removal, classes
-from kprune.selection.similarity import Round
+from kprune.utils.progress import Progress
 
 SHARE_OF_ALL, SHARE_OF_LAYER = 0.02, 0.03  # of the channels left that one round may take
 

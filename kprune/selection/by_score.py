@@ -4,8 +4,8 @@ import numpy as np
 
 from kprune.criteria import Criterion
 from kprune.graph import Graph
+from kprune.selection.bounds import Bounds
 from kprune.selection.budget import Budget, ChannelCount
-from kprune.selection.limits import Bounds
 from kprune.selection.removal import Removal, classes
 
 

@@ -7,12 +7,13 @@ import numpy as np
 
 from kprune.criteria.similarity import Neighbours, Similarity, by_frequency, distances, find_neighbours, guarded
 from kprune.graph import Graph, SlicedWeight
-from kprune.progress import Progress
+from kprune.graph.epilogues import following_scale
+from kprune.graph.patterns import densely_connected, stages
+from kprune.selection.bounds import Bounds
 from kprune.selection.budget import Budget
-from kprune.selection.limits import Bounds
-from kprune.selection.products import Products, Slices
+from kprune.selection.kernel_products import Products, Slices
 from kprune.selection.removal import Removal
-from kprune.structure import densely_connected, following_scale, stages
+from kprune.utils.progress import Progress
 
 RELAXATION = 0.9
 LITTLE = 0.1  # a round that removes less than this share of what is still to go counts as one that finds nothing

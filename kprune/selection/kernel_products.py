@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kprune.criteria.base import require_finite_weight
-from kprune.criteria.pairs import cross_terms, less
+from kprune.criteria.statistics.pairwise import cross_terms, less
 from kprune.graph import SlicedWeight
 
 

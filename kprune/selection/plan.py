@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from kprune.cost import CostModel
-from kprune.errors import PlanError
-from kprune.files import write_by_rename
 from kprune.graph import Graph
-from kprune.input_sizes import words
-from kprune.makers import FixedLayer, makers, writer_entries
-from kprune.plan_checks import check_decision, check_layers
+from kprune.graph.input_sizes import words
+from kprune.graph.makers import FixedLayer, makers, writer_entries
+from kprune.selection.plan_checks import check_decision, check_layers
+from kprune.utils.errors import PlanError
+from kprune.utils.files import write_by_rename
 
 SCHEMA = 1
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from kprune.errors import PlanError
 from kprune.graph import Graph
-from kprune.makers import FixedLayer, fixed_layers, writer_entries
+from kprune.graph.makers import FixedLayer, fixed_layers, writer_entries
+from kprune.utils.errors import PlanError
 
 
 def check_layers(plan, graph: Graph):

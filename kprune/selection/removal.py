@@ -3,8 +3,8 @@
 import numpy as np
 
 from kprune.graph import Graph
+from kprune.selection.bounds import Bounds
 from kprune.selection.budget import Budget, ChannelCount
-from kprune.selection.limits import Bounds
 
 TOLERANCE = 0.01
 

@@ -4,11 +4,11 @@ import numpy as np
 
 from kprune.criteria import Criterion, Informed, ReconstructionError, Similarity
 from kprune.graph import Graph
+from kprune.selection.bounds import Bounds
 from kprune.selection.budget import Budget
-from kprune.selection.limits import Bounds
-from kprune.selection.ranking import select_by_score
-from kprune.selection.reconstruction import select_by_reconstruction
-from kprune.selection.similarity import Round, select_by_similarity
+from kprune.selection.by_reconstruction_error import select_by_reconstruction
+from kprune.selection.by_score import select_by_score
+from kprune.selection.by_similarity import Round, select_by_similarity
 
 
 def select(graph: Graph, criterion: Criterion, budget: Budget, bounds: Bounds) -> tuple[np.ndarray, list[Round]]:

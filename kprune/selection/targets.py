@@ -5,12 +5,11 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from kprune.cost import CostModel, require_known
-from kprune.errors import OptionError
+from kprune.cost import CostModel, Latency, LatencyTable, as_table, require_known
 from kprune.graph import Graph
-from kprune.input_sizes import check_shape, with_sizes
-from kprune.latency import Latency, LatencyTable, as_table
-from kprune.selection import Budget, chosen_target
+from kprune.graph.input_sizes import check_shape, with_sizes
+from kprune.selection.budget import Budget, chosen_target
+from kprune.utils.errors import OptionError
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kprune.errors import OptionError
-from kprune.options import is_whole
+from kprune.utils.checks import is_whole
+from kprune.utils.errors import OptionError
 
 
 @dataclass(frozen=True)

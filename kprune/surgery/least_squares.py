@@ -8,16 +8,17 @@ from collections import defaultdict
 
 import numpy as np
 
-from kprune import _keras
-from kprune._autodiff import without_gradients
-from kprune.criteria.elimination import Reader, as_float, images_for, linear_readers, places_for
-from kprune.execution import Step, run, walk
+from kprune.compat.autodiff import without_gradients
+from kprune.compat.functional import flatten
+from kprune.compat.variables import to_numpy, variables_by_name
+from kprune.criteria.statistics.linear_layers import Reader, as_float, images_for, linear_readers, places_for
 from kprune.graph import Graph, calls_by_operation, trace
-from kprune.linear import Places
-from kprune.progress import Progress
-from kprune.refit import Intercept, Refit
-from kprune.structure import Landing, landings, scale_of
-from kprune.surgery import rebuild
+from kprune.graph.epilogues import Landing, landings, scale_of
+from kprune.graph.interpreter import Step, run, walk
+from kprune.rules.linear_maps import Places
+from kprune.surgery.rebuild import rebuild
+from kprune.surgery.refit import Intercept, Refit
+from kprune.utils.progress import Progress
 
 SMALLEST_SCALE = 1e-3  # of a BatchNorm; below it nothing that the layer does is heard
 HELD_BACK = 8  # of so many images one is not fitted to, but judges the fit
@@ -44,8 +45,8 @@ def reconstruct(
     Args:
       graph: the traced model; only read.
       keep: the decision, one boolean per channel set.
-      data: images, see `kprune.data.batches_of`; labels are not needed. At most 1024 of them are used, and fewer where
-        the activations of both networks would take more than 2 GB.
+      data: images, see `kprune.graph.batches.batches_of`; labels are not needed. At most 1024 of them are used, and
+        fewer where the activations of both networks would take more than 2 GB.
       values: weights that stand for the model's own, by the id of the variable, or None.
       verbose: 0 for no progress bar; None: as `keras.config` has it.
 
@@ -118,7 +119,7 @@ class Repair:
     def refit(self, reader: Reader) -> Refit:
         weight, linear = reader.weight, reader.linear
         new = self.twin[weight.path]
-        start = linear.matrix(new, as_float(_keras.variables_by_name(new)[weight.name]))
+        start = linear.matrix(new, as_float(variables_by_name(new)[weight.name]))
         filters = weight.writes is not None and weight.axes[weight.writes] is not None
         kept = self.keep[reader.positions(weight.writes)[:, 0]] if filters else np.ones(start.shape[::2], bool)
         features = self.keep[reader.positions(weight.reads)[:, :, 0]]
@@ -176,7 +177,7 @@ class Repair:
             result = after.run()
             self.remember(before.call, output, result)
             for found, made in zip(outputs, (output, result), strict=True):
-                tensors = zip(before.call.outputs, _keras.flatten(made), strict=True)
+                tensors = zip(before.call.outputs, flatten(made), strict=True)
                 found.update((p, as_float(x)[self.judges]) for p, x in tensors if p in self.graph.ends)
             progress.show(len(self.counts))
             before, after = proceed(ours, output), proceed(theirs, result)
@@ -186,7 +187,7 @@ class Repair:
 
     def remember(self, call, outputs, results):
         """Keeps both networks' tensors that will be added to a layer's output, until they are."""
-        both = zip(call.outputs, _keras.flatten(outputs), _keras.flatten(results), strict=True)
+        both = zip(call.outputs, flatten(outputs), flatten(results), strict=True)
         self.streams.update((place, (as_float(x), as_float(y))) for place, x, y in both if place in self.wanted)
         for place in self.wanted.keys() & set(call.inputs):
             self.wanted[place] -= set(call.outputs)
@@ -242,14 +243,14 @@ class Repair:
         the layer and nowhere else; None where there is neither.
         """
         weight, linear = reader.weight, reader.linear
-        bias = _keras.variables_by_name(self.twin[weight.path]).get(linear.bias)
+        bias = variables_by_name(self.twin[weight.path]).get(linear.bias)
         if bias is not None:
             return Intercept(bias, as_float(bias), linear.row, 1.0)
         norms = [self.landings.get(call.outputs[0], Landing()).norm for call in self.calls[id(weight.layer)]]
         alone = None not in norms and len(self.calls[norms[0].owner]) == len(norms)
         if not alone or len({norm.owner for norm in norms}) > 1 or not linear.shown(weight.layer):
             return None
-        mean = _keras.variables_by_name(self.twin[norms[0].path])["moving_mean"]
+        mean = variables_by_name(self.twin[norms[0].path])["moving_mean"]
         return Intercept(mean, as_float(mean), (), -1.0)
 
     def values(self) -> dict[int, np.ndarray]:
@@ -262,10 +263,10 @@ class Repair:
             found[id(weight.variable)] = value
         for reader in (refit.reader for refits in self.readers.values() for refit in refits):
             weight, name = reader.weight, reader.linear.bias
-            bias = _keras.variables_by_name(weight.layer).get(name)
+            bias = variables_by_name(weight.layer).get(name)
             if bias is not None:  # of as many numbers in both, where it follows no channels
-                new = _keras.variables_by_name(self.twin[weight.path])[name]
-                found.setdefault(id(bias), _keras.to_numpy(new))
+                new = variables_by_name(self.twin[weight.path])[name]
+                found.setdefault(id(bias), to_numpy(new))
         return found
 
     def tell(self, images: int, errors: list[float]):

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.errors import OptionError
+from kprune.compat.variables import to_numpy, variables_by_name
 from kprune.graph import Graph, SlicedWeight
 from kprune.rules import find_rule
+from kprune.utils.errors import OptionError
 
 
 def weight_mask(weight: SlicedWeight, keep: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ class FilterMask(keras.constraints.Constraint):
         return w * keras.ops.cast(self.mask, w.dtype)
 
     def get_config(self):
-        return {"mask": np.asarray(_keras.to_numpy(self.mask)).tolist(), "then": self.then}
+        return {"mask": np.asarray(to_numpy(self.mask)).tolist(), "then": self.then}
 
 
 def set_mask(variable, mask):
@@ -79,7 +79,7 @@ class MaskedLayer(keras.layers.Wrapper):
 
     def build(self, input_shape=None):
         super().build(input_shape)
-        for name, variable in _keras.variables_by_name(self.layer).items():
+        for name, variable in variables_by_name(self.layer).items():
             if name in self.masks:  # where it is frozen too: it may be trained later
                 set_mask(variable, unpack(self.masks[name]).astype("float32"))
 

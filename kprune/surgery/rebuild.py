@@ -1,6 +1,5 @@
 """The smaller (or masked) model: rebuilt node by node, its weights and optimizer slots sliced."""
 
-import functools
 import logging
 from collections import defaultdict
 from collections.abc import Callable
@@ -8,11 +7,15 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from kprune import _keras, _opening, _optimizers, _remaking
-from kprune.channels import Barrier
+from kprune.compat import cloning, inlining, optimizers
+from kprune.compat.functional import flatten, is_layer, is_model, is_sequential, run, time_distributed, transparent
+from kprune.compat.quirks import misplaces_bias
+from kprune.compat.training import clone_object, compile_arguments
+from kprune.compat.variables import after_assignment, copy_trainable, to_numpy
 from kprune.graph import Graph, SlicedWeight, calls_by_operation
-from kprune.masking import weight_mask, wrap
 from kprune.rules import find_rule
+from kprune.rules.channels import Barrier
+from kprune.surgery.masks import weight_mask, wrap
 
 logger = logging.getLogger("kprune")
 
@@ -38,7 +41,7 @@ class Rebuilder:
         self.made: dict[int, object] = {}
         self.pairs: list[tuple[object, object]] = []
         self.models: list[tuple[object, object]] = []
-        self.zeros = _remaking.ZeroInitializers()
+        self.zeros = cloning.ZeroInitializers()
 
     def build(self):
         """The new model, with sliced or masked weights, not compiled."""
@@ -49,7 +52,7 @@ class Rebuilder:
         for old, new in self.pairs:
             self.copy(old, new)
         for old, new in self.models[::-1] + self.pairs:
-            _keras.copy_trainable(old, new)
+            copy_trainable(old, new)
         return model
 
     def misplaced_biases(self) -> list[str]:
@@ -72,12 +75,12 @@ class Rebuilder:
 
     def rebuilt(self, like, tensors: list | None):
         function = self.graph.inside[id(like)]
-        inputs = _remaking.clone_inputs(function, tensors)
-        if _keras.is_sequential(like):
+        inputs = cloning.clone_inputs(function, tensors)
+        if is_sequential(like):
             return self.sequential(like, inputs)
-        outputs = _keras.run(function, _keras.flatten(inputs), self.apply)
+        outputs = run(function, flatten(inputs), self.apply)
         same_class = function is like  # else its own call is in it
-        return _remaking.make_model(like, inputs, outputs, self.name_of(like), same_class)
+        return cloning.make_model(like, inputs, outputs, self.name_of(like), same_class)
 
     def name_of(self, old) -> str:
         """What an operation is called from now on: as in the graph's calls."""
@@ -85,9 +88,9 @@ class Rebuilder:
 
     def apply(self, node, args: tuple, kwargs: dict):
         """One node of the new graph."""
-        operation = self.operation(node.operation, _keras.flatten((args, kwargs)))
-        if self.is_opened(node.operation) and not _keras.is_model(node.operation):
-            return operation(_opening.handed_over(args, kwargs))
+        operation = self.operation(node.operation, flatten((args, kwargs)))
+        if self.is_opened(node.operation) and not is_model(node.operation):
+            return operation(inlining.handed_over(args, kwargs))
         call = self.call_of.get(id(node.arguments))
         if call is not None:
             args, kwargs = unless_stopped(
@@ -101,17 +104,17 @@ class Rebuilder:
             if self.is_opened(old):
                 given = [x for x in tensors if isinstance(x, keras.KerasTensor)]
                 self.made[id(old)] = self.model(old, given[: len(self.graph.inside[id(old)].inputs)])
-            elif _keras.time_distributed(old) is not None:
+            elif time_distributed(old) is not None:
                 self.made[id(old)] = self.distributed(old, tensors)
             else:
-                self.made[id(old)] = self.clone(_keras.transparent(old))
+                self.made[id(old)] = self.clone(transparent(old))
         return self.made[id(old)]
 
     def is_opened(self, old) -> bool:
         """Whether an operation is made again from its graph: a nested model, or a layer made of others that loses
         channels (and comes back as a model of the same name, for its class could not hold the smaller layers).
         """
-        if id(old) not in self.graph.inside or _keras.is_model(old):
+        if id(old) not in self.graph.inside or is_model(old):
             return id(old) in self.graph.inside
         layers = {id(layer) for layer in old._flatten_layers()}
         return any(id(weight.layer) in layers and weight.masks(self.keep) for weight in self.graph.weights)
@@ -120,9 +123,9 @@ class Rebuilder:
         """A Sequential model whose layers are made one after the other, each for what the one before gives."""
         x, made = inputs, []
         for layer in like.layers:
-            made.append(self.operation(layer, _keras.flatten(x)))
+            made.append(self.operation(layer, flatten(x)))
             x = made[-1](x)
-        return _remaking.make_sequential(inputs, made, self.name_of(like))
+        return cloning.make_sequential(inputs, made, self.name_of(like))
 
     def distributed(self, old, tensors: list):
         """A `TimeDistributed` around the new layer or model."""
@@ -134,15 +137,15 @@ class Rebuilder:
 
     def clone(self, old):
         call = self.first_call.get(id(old))
-        config = _remaking.config_of(old)
+        config = cloning.config_of(old)
         if call is not None:
             config = unless_stopped(find_rule(old).config, config, call, self.kept)
         if "name" in config:
             config = {**config, "name": self.name_of(old)}
         if not self.masked and any(weight.masks(self.keep) for weight in self.weights_of[id(old)]):
-            config = _remaking.without_arrays(config)
-        new = _remaking.clone_operation(old, config)
-        if _keras.is_layer(old):
+            config = cloning.without_arrays(config)
+        new = cloning.clone_operation(old, config)
+        if is_layer(old):
             self.zeros.cover(new)
             self.pairs.append((old, new))
             if self.masked:
@@ -154,10 +157,10 @@ class Rebuilder:
         sliced = {id(w.variable): w for w in self.weights_of[id(old)]}
         for source, target in zip(old.variables, new.variables, strict=True):
             value = self.values.get(id(source))
-            value = _keras.to_numpy(source) if value is None else value
+            value = to_numpy(source) if value is None else value
             weight = sliced.get(id(source))
             target.assign(value if weight is None else self.shrink(weight, value))
-        _keras.after_assignment(new)
+        after_assignment(new)
 
     def shrink(self, weight: SlicedWeight, value: np.ndarray) -> np.ndarray:
         """A variable, or an optimizer slot of its shape, after removal (or masking)."""
@@ -209,31 +212,22 @@ def rebuild(graph: Graph, keep: np.ndarray, masked: bool = False, values: dict |
     return model
 
 
-@functools.cache
-def misplaces_bias() -> bool:
-    """Whether a bias of shape (1, channels, 1, 1) is added along the last axis where that is as long: so does the `add`
-    of Keras 3.15 and older on TensorFlow, which takes anything that can be squeezed to a vector for a bias.
-    """
-    total = keras.ops.add(np.zeros((1, 2, 1, 2), "float32"), np.array([0, 1], "float32").reshape(1, 2, 1, 1))
-    return not _keras.to_numpy(total)[0, 1].all()
-
-
 def compile_alike(old, new, rebuilder: Rebuilder):
     """Compiles the new model as the old one and fills its optimizer slots."""
-    arguments = _keras.compile_arguments(old)
+    arguments = compile_arguments(old)
     if arguments is None:
         return
-    new.compile(**{name: _keras.clone_object(value) for name, value in arguments.items()})
+    new.compile(**{name: clone_object(value) for name, value in arguments.items()})
     if getattr(old, "optimizer", None) is None or not old.optimizer.built:
         return
     twins = rebuilder.twins()
     weight_of = {id(target): weight for _, target, weight in twins}
-    reference = _optimizers.build_optimizer(new.optimizer, new.trainable_variables)
+    reference = optimizers.build_optimizer(new.optimizer, new.trainable_variables)
     for source, target in zip(old.optimizer.variables, new.optimizer.variables, strict=True):
-        value = _keras.to_numpy(source)
+        value = to_numpy(source)
         weight = weight_of.get(id(reference.get(id(target))))
         value = value if weight is None else rebuilder.shrink(weight, value)
         if value.shape == tuple(target.shape):
             target.assign(value)
     twin_of = {id(source): target for source, target, _ in twins}
-    _optimizers.copy_decay_exclusions(old.optimizer, new.optimizer, twin_of)
+    optimizers.copy_decay_exclusions(old.optimizer, new.optimizer, twin_of)

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune import _keras
-from kprune.criteria.elimination import Reader, as_float
-from kprune.linear import LinearMap, Places
-from kprune.normal_equations import RIDGE, Fit, Moments, Rows, pool, summarize
+from kprune.compat.variables import variables_by_name
+from kprune.criteria.statistics.linear_layers import Reader, as_float
+from kprune.criteria.statistics.normal_equations import RIDGE, Fit, Moments, Rows, pool, summarize
+from kprune.rules.linear_maps import LinearMap, Places
 
 RIDGES = RIDGE, 0.01, 0.1, 1.0  # the images held back choose among them
 FEW_ROWS = 8  # rows per feature up to which there is a choice
@@ -80,7 +80,7 @@ class Refit:
         linear = self.linear
         if linear.shown(layer):
             return (linear.outputs_at(layer, output, places) - linear.offset(layer, len(self.kept)))[:, self.kept]
-        matrix = linear.matrix(layer, as_float(_keras.variables_by_name(layer)[linear.weight]))
+        matrix = linear.matrix(layer, as_float(variables_by_name(layer)[linear.weight]))
         made = np.moveaxis(linear.rows(layer, x, places) @ matrix, 0, 1)
         return made.reshape(places.index.size, -1)[:, self.kept]
 
@@ -113,7 +113,7 @@ class Refit:
         self.error = judged.error(None), min(errors)
         if self.left_out:
             fitted = Fit(np.zeros_like(fitted.change), np.zeros_like(fitted.shift))
-        kernel = _keras.variables_by_name(layer)[self.linear.weight]
+        kernel = variables_by_name(layer)[self.linear.weight]
         matrix = (self.start + fitted.change).astype(np.float32)
         kernel.assign(self.linear.kernel(layer, matrix, tuple(kernel.shape)))
         if self.intercept:

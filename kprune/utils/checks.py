@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from kprune.errors import OptionError
+from kprune.utils.errors import OptionError
 
 
 def is_number(value) -> bool:

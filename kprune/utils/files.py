@@ -6,8 +6,8 @@ import shutil
 import tempfile
 from collections.abc import Callable
 
-from kprune.errors import ExportError
-from kprune.options import check_flag, check_path
+from kprune.utils.checks import check_flag, check_path
+from kprune.utils.errors import ExportError
 
 
 def write_by_rename(path, write: Callable[[pathlib.Path], None], overwrite: bool = True) -> pathlib.Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from kprune.errors import OptionError
+from kprune.utils.errors import OptionError
 
 
 class Registry:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from kprune.compat import from_tf_keras, load_keras2, to_tf_keras
-from kprune.errors import ModelError
+from kprune.compat.keras2 import from_tf_keras, load_keras2, to_tf_keras
+from kprune.utils.errors import ModelError
 
 tf_keras = pytest.importorskip("tf_keras", reason="needs tf_keras")
 old = tf_keras.layers

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import kprune
-from kprune.compat import from_tf_keras, load_keras2, to_tf_keras
-from kprune.errors import ModelError, OptionError
+from kprune.compat.keras2 import from_tf_keras, load_keras2, to_tf_keras
+from kprune.utils.errors import ModelError, OptionError
 
 tf_keras = pytest.importorskip("tf_keras", reason="needs tf_keras")
 tf = pytest.importorskip("tensorflow")

@@ -2,9 +2,9 @@
 
 import keras
 import numpy as np
-from test_callbacks import build, compiled
+from training_runs import build, compiled
 
-from kprune.distributed import mend_multiworker_fit, with_axis
+from kprune.compat.multiworker import mend_multiworker_fit, with_axis
 
 
 def test_it_does_nothing_where_there_is_one_worker():

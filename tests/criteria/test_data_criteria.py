@@ -9,13 +9,13 @@ import pytest
 from random_models import randomize
 
 import kprune
-from kprune import progress
 from kprune.cost import CostModel
-from kprune.criteria import statistics as statistics_module
-from kprune.criteria.observation import observe
+from kprune.criteria.statistics import collect as statistics_module
+from kprune.criteria.statistics.probe_points import observe
 from kprune.criteria.trace_ratio import best_ratio, scatters
 from kprune.graph import trace
 from kprune.selection import ChannelCount, bind, select_by_score
+from kprune.utils import progress
 
 layers, criteria = keras.layers, kprune.criteria
 to_numpy = keras.ops.convert_to_numpy

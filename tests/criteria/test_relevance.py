@@ -7,8 +7,8 @@ import slow_relevance as slow
 from random_models import randomize
 
 import kprune
-from kprune.criteria.backward import Tape
-from kprune.criteria.propagation import Propagation
+from kprune.criteria.statistics.relevance_propagation import Propagation
+from kprune.criteria.statistics.tape import Tape
 from kprune.graph import trace
 
 layers, ops = keras.layers, keras.ops

@@ -5,9 +5,9 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from models import conv
 from random_models import randomize
 from slow_similarity import redundant_filters
-from test_graph import conv
 
 import kprune
 from kprune.graph import trace

@@ -10,8 +10,8 @@ from random_models import randomize
 
 import kprune
 from kprune.graph import trace
+from kprune.graph.dead_channels import masked_sets
 from kprune.selection import ChannelCount, bind, select_by_score
-from kprune.zeros import masked_sets
 
 layers = keras.layers
 

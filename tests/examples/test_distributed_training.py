@@ -23,17 +23,17 @@ import pathlib
 import sys
 
 import distributed_training as example
-import kprune.distributed
+import kprune.compat
 import numpy as np
 from digits_data import load_digits_images
-from kprune.masking import FilterMask
+from kprune.surgery.masks import FilterMask
 
 def prune_in_rounds():
     (x, y), _ = load_digits_images()
     x, y = x[:128], y[:128]
 
     def fit(model):
-        kprune.distributed.mend_multiworker_fit(model).fit(x, y, batch_size=16, shuffle=False, verbose=0)
+        kprune.compat.mend_multiworker_fit(model).fit(x, y, batch_size=16, shuffle=False, verbose=0)
 
     with example.make_scope():
         run = kprune.prune_iteratively(example.make_model(), fit, 0.5, criterion="l1", rounds=2, verbose=False)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import kprune
-from kprune.data import batches_of, check_inputs, take
-from kprune.execution import execute
 from kprune.graph import trace
+from kprune.graph.batches import batches_of, check_inputs, take
+from kprune.graph.interpreter import execute
 
 X = np.arange(10 * 4 * 4 * 3, dtype="float32").reshape(10, 4, 4, 3)
 Y = np.arange(10)

@@ -3,13 +3,13 @@
 import keras
 import numpy as np
 import pytest
+from models import run
 from random_models import randomize
-from test_graph import run
 
 import kprune
-from kprune.criteria.contributions import contributions, listeners
-from kprune.execution import execute, tensors_given
+from kprune.criteria.statistics.contributions import contributions, listeners
 from kprune.graph import trace
+from kprune.graph.interpreter import execute, tensors_given
 
 layers, ops = keras.layers, keras.ops
 

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
+from models import run
 from random_models import randomize
-from test_graph import run
 
 import kprune
 from kprune.graph import trace

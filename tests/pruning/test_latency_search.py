@@ -8,13 +8,13 @@ import re
 import keras
 import numpy as np
 import pytest
-from test_graph import conv
-from test_latency import make_table, network
-from test_search import build
+from latency_tables import make_table, network
+from models import conv
+from training_runs import build
 
 import kprune
+from kprune.deploy.timing.stopwatch import time_repeatedly
 from kprune.graph import trace
-from kprune.stopwatch import time_repeatedly
 
 WHOLE = kprune.model_cost(build()).flops
 
@@ -238,7 +238,7 @@ def test_a_profile_by_a_stop_watch_of_the_users_own_holds_what_that_says():
 
 def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
     pytest.importorskip("ai_edge_litert")
-    page = pathlib.Path(__file__).resolve().parent.parent / "docs" / "alignment.md"
+    page = pathlib.Path(__file__).resolve().parents[2] / "docs" / "alignment.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(kprune, "Stopwatch", lambda: lambda path: 1e6)  # a busy machine is no reason to fail

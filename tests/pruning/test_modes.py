@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 from independent_cost import count_flops
+from models import conv, dense_block, run
 from random_models import randomize
-from test_graph import conv, dense_block, run
 
 import kprune
 from kprune.criteria.base import criteria

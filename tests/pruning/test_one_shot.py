@@ -7,8 +7,8 @@ import sys
 import keras
 import numpy as np
 import pytest
+from models import build, chain, conv, inverted_residual, residual, run
 from random_models import randomize
-from test_graph import build, chain, conv, inverted_residual, residual, run
 
 import kprune
 from kprune.cost import CostModel
@@ -169,7 +169,7 @@ def test_a_plan_for_another_model_is_refused_with_the_difference(model):
 
 def changed(plan, path, keep):
     rows = tuple(
-        kprune.plan.LayerPlan(e.path, e.filters, keep if e.path == path else tuple(range(e.filters)))
+        kprune.selection.plan.LayerPlan(e.path, e.filters, keep if e.path == path else tuple(range(e.filters)))
         for e in plan.layers
     )
     return kprune.Plan(rows)
@@ -463,7 +463,7 @@ def test_the_rate_of_a_stage_is_of_filters_not_of_the_inputs_of_a_dense_block():
 
 
 def test_dense_blocks_are_judged_by_what_their_readers_make_of_a_channel():
-    from test_graph import dense_block
+    from models import dense_block
 
     model = build(dense_block)
     layer = model.get_layer("transition")

@@ -3,7 +3,7 @@
 import pytest
 
 import kprune
-from kprune.plan import LayerPlan
+from kprune.selection.plan import LayerPlan
 
 
 def plan(kept, frozen=()):

@@ -6,14 +6,14 @@ import functools
 import keras
 import numpy as np
 import pytest
+from models import run
 from random_models import randomize
-from test_callbacks import build, compiled
-from test_graph import run
+from training_runs import build, compiled
 
 import kprune
-from kprune.api import choose
 from kprune.criteria import Similarity
 from kprune.graph import trace
+from kprune.pruning.pipeline import choose
 from kprune.selection import Budget, bind, select_in_one_round
 
 

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from test_callbacks import build
-from test_graph import run
+from models import run
+from training_runs import build
 
 import kprune
 

@@ -7,16 +7,16 @@ import sys
 import keras
 import numpy as np
 import pytest
+from models import build, chain, dense_block, residual
 from random_models import randomize
 from slow_similarity import redundant_filters
-from test_graph import build, chain, dense_block, residual
 
 import kprune
 from cifar_resnet import build_resnet, load_npz
 from kprune import plots
 from kprune.criteria import Similarity
 from kprune.graph import trace
-from kprune.plots import distances, filters, overlap, rates, rounds, style, tradeoff
+from kprune.report.plots import distances, filters, overlap, rates, rounds, style, tradeoff
 
 figures = pytest.importorskip("matplotlib.figure")
 FACES = {"kept": style.KEPT, "removed": style.REMOVED}
@@ -291,7 +291,7 @@ def test_chance_overlap_is_that_of_random_plans():
 
     def draw(name):
         layers = tuple(
-            kprune.plan.LayerPlan(str(n), n, tuple(sorted(rng.permutation(n)[int(n * rate) :].tolist())))
+            kprune.selection.plan.LayerPlan(str(n), n, tuple(sorted(rng.permutation(n)[int(n * rate) :].tolist())))
             for n, rate in zip(sizes, rates_of[name], strict=True)
         )
         return kprune.Plan(layers)

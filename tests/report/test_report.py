@@ -5,11 +5,11 @@ import pathlib
 
 import numpy as np
 import pytest
-from test_graph import build, residual
+from models import build, residual
 
 import kprune
-from kprune.plots import plot_run
 from kprune.report import Measurement, Report, run_facts
+from kprune.report.plots import plot_run
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_failing_write_leaves_the_old_file(plan, tmp_path):
     path = tmp_path / "r.md"
     path.write_text("old")
     with pytest.raises(kprune.ExportError, match="no room"):
-        kprune.files.write_by_rename(path, lambda temporary: (_ for _ in ()).throw(OSError("no room")))
+        kprune.utils.files.write_by_rename(path, lambda temporary: (_ for _ in ()).throw(OSError("no room")))
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["r.md"]
 
 
@@ -51,7 +51,7 @@ def test_the_plot_is_a_picture(plan, tmp_path):
 
 def test_files_get_the_permissions_of_any_new_file(tmp_path):
     (tmp_path / "plain").write_text("")
-    path = kprune.files.write_by_rename(tmp_path / "renamed", lambda temporary: temporary.write_text("x"))
+    path = kprune.utils.files.write_by_rename(tmp_path / "renamed", lambda temporary: temporary.write_text("x"))
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
@@ -83,7 +83,9 @@ class Page(html.parser.HTMLParser):
 def full(plan):
     """A report that has everything, with names that HTML must not take for its own."""
     rng = np.random.default_rng(0)
-    timings = [kprune.Timing.of(name, rng.normal(ms, 0.01, 20), 1) for name, ms in (("a.tflite", 2.0), ("b", 1.0))]
+    timings = [
+        kprune.deploy.Timing.of(name, rng.normal(ms, 0.01, 20), 1) for name, ms in (("a.tflite", 2.0), ("b", 1.0))
+    ]
     rows = [
         Measurement("before", 0.9, 2e6, 1200, 2048, 1.5, 1.25, 2.0, 8192.0),
         Measurement("<b>after</b>", 0.875, 1e6, 600, 1024, 1.0, 0.9, 1.1, 4096.0),
@@ -92,8 +94,12 @@ def full(plan):
         rows,
         plan,
         {"val_accuracy": [0.5, 0.6], "pruned_flops": [0.0, 0.4]},
-        (kprune.Export(pathlib.Path("small.tflite"), "int8 TFLite file", 4096, 0.0123, 0.991, 360, arena_bytes=20480),),
-        kprune.Benchmark(tuple(timings), {"processor": "some CPU", "cores": 2}),
+        (
+            kprune.deploy.Export(
+                pathlib.Path("small.tflite"), "int8 TFLite file", 4096, 0.0123, 0.991, 360, arena_bytes=20480
+            ),
+        ),
+        kprune.deploy.Benchmark(tuple(timings), {"processor": "some CPU", "cores": 2}),
         run_facts(seed=7),
         "Pruning & co",
     )
@@ -114,7 +120,9 @@ def test_the_page_tells_what_the_report_knows(full):
     for entry in full.plan.layers:
         assert entry.path in text and (entry.reason or "") in text
     assert (
-        str(full.timings.speedup(1)) in text and "some CPU" in text and kprune.timings.metadata.version("keras") in text
+        str(full.timings.speedup(1)) in text
+        and "some CPU" in text
+        and kprune.utils.machine.metadata.version("keras") in text
     )
 
 

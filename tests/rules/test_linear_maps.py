@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from kprune import _keras
+from kprune.compat.variables import to_numpy, variables_by_name
 from kprune.graph import trace
-from kprune.linear import choose_places
 from kprune.rules import find_rule
+from kprune.rules.linear_maps import choose_places
 
 layers = keras.layers
 CASES = {
@@ -39,7 +39,7 @@ def maps_of(layer, x):
     inputs = keras.Input(x.shape[1:])
     model = keras.Model(inputs, layer(inputs))
     call = trace(model).calls[-1]
-    return find_rule(layer).linear_maps(call), _keras.to_numpy(model(x))
+    return find_rule(layer).linear_maps(call), to_numpy(model(x))
 
 
 @pytest.mark.parametrize("rows", [7, 10**6])
@@ -49,7 +49,7 @@ def test_rows_times_matrix_is_the_layers_output(case, rows):
     rng = np.random.default_rng(0)
     layer, x = build(), rng.normal(size=(3, *shape)).astype("float32")
     (linear,), y = maps_of(layer, x)
-    kernel = _keras.to_numpy(_keras.variables_by_name(layer)[linear.weight])
+    kernel = to_numpy(variables_by_name(layer)[linear.weight])
     places = choose_places(rng, len(x), linear.map_shape(layer, x, y), rows)
     matrix = linear.matrix(layer, kernel)
     product = np.concatenate(list(linear.rows(layer, x, places) @ matrix), axis=-1)
@@ -102,10 +102,10 @@ def test_a_product_inside_is_that_of_the_cell(case):
     assert len(linears) == (2 if case == "both ways" else 1)
     turn = np.linalg.qr(rng.normal(size=(5, 5)))[0].astype("float32")
     for linear in linears:
-        kernel = _keras.variables_by_name(layer)[linear.weight]
-        matrix = linear.matrix(layer, _keras.to_numpy(kernel))[0]
+        kernel = variables_by_name(layer)[linear.weight]
+        matrix = linear.matrix(layer, to_numpy(kernel))[0]
         if case != "no bias":
             linear.shift(layer, -np.full(5, 0.3, "float32") @ turn @ (turn.T @ matrix))
         kernel.assign(linear.kernel(layer, (turn.T @ matrix)[None], tuple(kernel.shape)))
     moved = (x + (0.0 if case == "no bias" else 0.3)) @ turn
-    np.testing.assert_allclose(_keras.to_numpy(layer(moved)), before, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(layer(moved)), before, rtol=1e-4, atol=1e-5)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from test_graph import conv, sets_of
+from models import conv, sets_of
 
 import kprune
 from kprune.graph import trace

@@ -5,8 +5,8 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from models import STRUCTURES, build, conv, grouped, inverted_residual, option_a, residual
 from random_models import randomize
-from test_graph import STRUCTURES, build, conv, grouped, inverted_residual, option_a, residual
 
 import kprune
 from kprune.cost import CostModel

@@ -3,15 +3,15 @@
 import keras
 import numpy as np
 import pytest
+from models import STRUCTURES, build, chain, conv, residual, run
 from random_models import randomize
 from slow_elimination import patches, tensors_of
-from test_graph import STRUCTURES, build, chain, conv, residual, run
 
 import kprune
+from kprune.criteria.statistics.normal_equations import RIDGE, Moments, Rows, pool, summarize
 from kprune.graph import trace
-from kprune.normal_equations import RIDGE, Moments, Rows, pool, summarize
-from kprune.reconstruction import held_back, reconstruct
 from kprune.surgery import rebuild
+from kprune.surgery.least_squares import held_back, reconstruct
 
 layers = keras.layers
 

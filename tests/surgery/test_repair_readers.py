@@ -3,15 +3,15 @@
 import keras
 import numpy as np
 import pytest
+from models import run
 from random_models import randomize
-from test_graph import run
 
 import kprune
-from kprune.criteria.elimination import quadratics
+from kprune.criteria.statistics.optimal_brain_surgeon import quadratics
 from kprune.graph import trace
-from kprune.linear import DenseMap
-from kprune.reconstruction import held_back
 from kprune.rules import Rule, Weight
+from kprune.rules.linear_maps import DenseMap
+from kprune.surgery.least_squares import held_back
 
 layers, ops = keras.layers, keras.ops
 

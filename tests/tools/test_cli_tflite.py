@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kprune.benchmark import run_tflite
-from kprune.export import export_tflite
+from kprune.deploy.export import export_tflite
+from kprune.deploy.timing import run_tflite
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -110,7 +110,7 @@ def test_a_saved_config_times_the_same_files_and_the_median_stands_alone(folder)
 
 def test_arrays_are_read_by_key_or_all(folder):
     import _cli
-    from kprune.errors import OptionError
+    from kprune.utils.errors import OptionError
 
     assert set(_cli.load_arrays(folder / "data.npz")) == {"images", "labels"}
     assert _cli.load_arrays(folder / "data.npz", "labels").shape == (9,)

@@ -15,7 +15,7 @@ from keras import layers
 
 import jetson_benchmark
 import kprune
-from kprune.export import export_onnx, export_saved_model, export_tflite
+from kprune.deploy.export import export_onnx, export_saved_model, export_tflite
 
 SCRIPT = pathlib.Path(jetson_benchmark.__file__)
 FAKE_TRTEXEC = f"""#!{sys.executable}

@@ -9,7 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from test_graph import build, residual
+from models import build, residual
 
 import kprune
 

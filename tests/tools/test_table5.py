@@ -5,8 +5,8 @@ import json
 import keras
 import numpy as np
 import pytest
-from test_graph import build, residual
-from test_latency import make_table, network
+from latency_tables import make_table, network
+from models import build, residual
 
 import kprune
 

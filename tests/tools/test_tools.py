@@ -8,7 +8,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from test_graph import build, residual
+from models import build, residual
 
 import kprune
 import kprune.__main__ as command
@@ -92,12 +92,12 @@ def test_a_wrong_config_is_one_line(tool, folder, content, words):
 
 def test_the_report_gathers_what_has_joined_the_folder(tool, folder):
     assert tool("prune", "--model=net.keras", "--target_flops=0.3", "--criterion=l1", "--output=run")[0] == 0
-    export = kprune.Export(pathlib.Path("run/small.tflite"), "float32 TFLite file", 4096, 1e-6, None, 16)
+    export = kprune.deploy.Export(pathlib.Path("run/small.tflite"), "float32 TFLite file", 4096, 1e-6, None, 16)
     (folder / "run" / "small.json").write_text(json.dumps({"export": export.to_json()}))
-    timing = kprune.Timing.of("small.tflite", np.array([1.0, 2.0, 3.0]), 1)
-    (folder / "run" / "times.json").write_text(json.dumps(kprune.Benchmark((timing,), {"cores": 2}).to_json()))
-    twice = kprune.Timing.of("small.tflite", np.array([0.5, 0.6, 0.7]), 2)
-    (folder / "run" / "times_2.json").write_text(json.dumps(kprune.Benchmark((twice,), {"cores": 2}).to_json()))
+    timing = kprune.deploy.Timing.of("small.tflite", np.array([1.0, 2.0, 3.0]), 1)
+    (folder / "run" / "times.json").write_text(json.dumps(kprune.deploy.Benchmark((timing,), {"cores": 2}).to_json()))
+    twice = kprune.deploy.Timing.of("small.tflite", np.array([0.5, 0.6, 0.7]), 2)
+    (folder / "run" / "times_2.json").write_text(json.dumps(kprune.deploy.Benchmark((twice,), {"cores": 2}).to_json()))
     code, printed, _ = tool("report", "--folder=run", "--title=Mine")
     assert code == 0 and "small.json, times.json, times_2.json" in printed
     page, text = ((folder / "run" / f"report.{suffix}").read_text() for suffix in ("html", "md"))

@@ -7,18 +7,18 @@ from collections.abc import Callable
 import numpy as np
 from keras import KerasTensor
 
-from kprune.compat import _sizes
-from kprune.compat._functions import BATCHWISE, FOLDED, FUNCTIONS, slices
-from kprune.errors import ModelError
+from kprune.compat.keras2 import sizes
+from kprune.compat.keras2.functions import BATCHWISE, FOLDED, FUNCTIONS, slices
+from kprune.utils.errors import ModelError
 
 # Functions that make, or reshape to, a size which may be open, with TensorFlow's arguments.
 SIZED = {
-    "reshape": lambda layer: lambda tensor, shape: _sizes.reshape(tensor, shape, layer),
-    "tile": lambda layer: lambda input, multiples: _sizes.tile(input, multiples, layer),
-    "broadcast_to": lambda layer: lambda input, shape: _sizes.for_each_example(input, shape, layer),
-    "fill": lambda layer: lambda dims, value: _sizes.for_each_example(np.asarray(value, "float32"), dims, layer),
-    "zeros": lambda layer: lambda shape, dtype="float32": _sizes.for_each_example(_number(0, dtype), shape, layer),
-    "ones": lambda layer: lambda shape, dtype="float32": _sizes.for_each_example(_number(1, dtype), shape, layer),
+    "reshape": lambda layer: lambda tensor, shape: sizes.reshape(tensor, shape, layer),
+    "tile": lambda layer: lambda input, multiples: sizes.tile(input, multiples, layer),
+    "broadcast_to": lambda layer: lambda input, shape: sizes.for_each_example(input, shape, layer),
+    "fill": lambda layer: lambda dims, value: sizes.for_each_example(np.asarray(value, "float32"), dims, layer),
+    "zeros": lambda layer: lambda shape, dtype="float32": sizes.for_each_example(_number(0, dtype), shape, layer),
+    "ones": lambda layer: lambda shape, dtype="float32": sizes.for_each_example(_number(1, dtype), shape, layer),
 }
 GETITEM, SHAPES = "__operators__.getitem", ("shape", "compat.v1.shape", "shape_v2")
 KNOWN = sorted({*FUNCTIONS, *SIZED, *SHAPES, GETITEM})
@@ -63,26 +63,26 @@ class TensorFlowFunction:
         name, both = self.name, (args, kwargs)
         if name in SHAPES:
             tensor = args[0] if args else kwargs["input"]
-            return _sizes.shape_of(tensor, self.batch_of(tensor))
+            return sizes.shape_of(tensor, self.batch_of(tensor))
         if name == GETITEM:
             spec = slices(args[1] if len(args) > 1 else kwargs["slice_spec"])
-            return args[0][_single(spec) if isinstance(args[0], _sizes.Sizes) else spec]
+            return args[0][_single(spec) if isinstance(args[0], sizes.Sizes) else spec]
         symbolic = _any(both, KerasTensor)
-        is_open = _sizes.is_open(list(both))
-        if is_open and not symbolic and name in _sizes.FUNCTIONS:
+        is_open = sizes.is_open(list(both))
+        if is_open and not symbolic and name in sizes.FUNCTIONS:
             with contextlib.suppress(TypeError, ValueError, IndexError, AttributeError):
-                return _sizes.FUNCTIONS[name](*args, **kwargs)
+                return sizes.FUNCTIONS[name](*args, **kwargs)
         if name in SIZED and (symbolic or is_open):
             return SIZED[name](self.layer.name)(*args, **kwargs)
         if is_open:
-            _sizes.known([x for x in _leaves(both) if isinstance(x, _sizes.Open | _sizes.Sizes)], self.layer.name)
+            sizes.known([x for x in _leaves(both) if isinstance(x, sizes.Open | sizes.Sizes)], self.layer.name)
         if not symbolic and name in FOLDED:
             return _plain(self.layer.function(*args, **kwargs))
         if name not in FUNCTIONS:
             near = difflib.get_close_matches(name, KNOWN, 5, 0.5)
             raise ModelError(
                 f"The function tf.{name} in '{self.layer.name}' has no twin in keras.ops.",
-                f"One of the {len(KNOWN)} functions in kprune.compat"
+                f"One of the {len(KNOWN)} functions in kprune.compat.keras2"
                 + (f", such as {', '.join(near)}." if near else "."),
                 "Replace it by a layer before translating.",
             )

@@ -5,8 +5,8 @@ import inspect
 
 import keras
 
-from kprune.compat import _nested
-from kprune.errors import ModelError
+from kprune.compat.keras2 import nested
+from kprune.utils.errors import ModelError
 
 # Keys that change nothing of what a layer computes, wherever the other side lacks them.
 HARMLESS = {"quantization_config", "input_axes", "output_axes", "registered_name", "build_config", "shared_object_id"}
@@ -90,7 +90,7 @@ def fitted(config: dict, cls: type, layer, side: str) -> dict:
             "A layer that computes the same on both sides.",
             "Replace it, by CenterCrop or Resizing, before translating.",
         )
-    known = accepted_arguments(cls) | (BY_KEYWORD if _nested.is_recurrent(layer) else set())
+    known = accepted_arguments(cls) | (BY_KEYWORD if nested.is_recurrent(layer) else set())
     lost = {key: value for key, value in config.items() if key not in known and value and key not in HARMLESS}
     # One group is what a layer without groups has.
     lost = {key: value for key, value in lost.items() if not (key == "groups" and value == 1)}

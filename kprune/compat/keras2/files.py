@@ -7,11 +7,11 @@ import sys
 
 import keras
 
-from kprune.compat._contents import Contents, read_contents
-from kprune.compat.from_keras2 import from_tf_keras
-from kprune.compat.to_keras2 import need_tf_keras
-from kprune.errors import ModelError
-from kprune.options import check_flag, check_path
+from kprune.compat.keras2.contents import Contents, read_contents
+from kprune.compat.keras2.from_tf_keras import from_tf_keras
+from kprune.utils.checks import check_flag, check_path
+from kprune.utils.errors import ModelError
+from kprune.utils.packages import need_tf_keras
 
 REBUILD = (
     "Build the network in code, with {instead}, and the other layers as they are in the file; then "

@@ -6,10 +6,10 @@ import logging
 
 import keras
 
-from kprune.compat import _configs, _nested
-from kprune.compat._call import TensorFlowFunction
-from kprune.compat.to_keras2 import need_tf_keras
-from kprune.errors import ModelError
+from kprune.compat.keras2 import configs, nested
+from kprune.compat.keras2.call import TensorFlowFunction
+from kprune.utils.errors import ModelError
+from kprune.utils.packages import need_tf_keras
 
 logger = logging.getLogger("kprune")
 ALWAYS_TRAINING = (
@@ -57,7 +57,7 @@ class _Translation:
     """Twins by the id of the layer, so that shared layers stay shared."""
 
     def __init__(self, custom_objects: dict):
-        self._custom, self._twins, self._name = custom_objects, {}, _configs.UniqueNames()
+        self._custom, self._twins, self._name = custom_objects, {}, configs.UniqueNames()
         self._nest = importlib.import_module("tensorflow").nest
         self._batch: dict[int, keras.KerasTensor] = {}  # per tensor, the first one whose examples are its own
         self._kept = []  # so that no id is given twice
@@ -83,7 +83,7 @@ class _Translation:
             return self._nest.map_structure(lambda x: tensors[id(x)], structure)
 
         inputs = model.inputs if type(model).__name__ == "Sequential" else model.input
-        return keras.Model(mapped(inputs), mapped(model.output), name=_configs.UniqueNames()(model.name))
+        return keras.Model(mapped(inputs), mapped(model.output), name=configs.UniqueNames()(model.name))
 
     def _check_outputs(self, model, tensors: dict):
         for tensor in model.outputs:
@@ -114,10 +114,10 @@ class _Translation:
         args, kwargs = with_states(layer, args, kwargs)
         outputs = twin(*args, **kwargs)
         twin.trainable = layer.trainable
-        _nested.copy_weights(layer, twin, _nested.STEEPER)
+        nested.copy_weights(layer, twin, nested.STEEPER)
         if type(layer).__module__.startswith("tf_keras."):  # none of them makes other examples
             self._note_batch(outputs, args, kwargs)
-        steep = "activation" in _nested.hard_sigmoids(layer)
+        steep = "activation" in nested.hard_sigmoids(layer)
         return self._named(_old_hard_sigmoid(outputs), tensors) if steep else outputs
 
     def _batch_of(self, tensor: keras.KerasTensor) -> keras.KerasTensor:
@@ -149,22 +149,22 @@ class _Translation:
         """The twin of a layer; of one `inside` a wrapper by the name that it has there."""
         if hasattr(layer, "_is_graph_network"):
             return _Translation(self._custom).model(layer)
-        config, kind = _configs.plain(layer.get_config()), type(layer).__name__
+        config, kind = configs.plain(layer.get_config()), type(layer).__name__
         cls = self._keras3_class(layer)
         if kind == "Lambda":
             config = {"function": layer.function, "output_shape": layer._output_shape, "mask": layer.mask}
             config |= {"arguments": layer.arguments, "dtype": layer.dtype}
         if kind == "BatchNormalization" and isinstance(config["axis"], (list, tuple)):
             config["axis"] = int(config["axis"][0])
-        _nested.check_hard_sigmoid(layer, inside)
-        if not inside and "activation" in _nested.hard_sigmoids(layer):
+        nested.check_hard_sigmoid(layer, inside)
+        if not inside and "activation" in nested.hard_sigmoids(layer):
             config["activation"] = "linear"
-        config = _nested.with_inner(config, layer, functools.partial(self._make_twin, inside=True))
-        name = _nested.inner_name(layer.name) if inside else self._layer_name(layer)
-        config = _configs.renamed(config, kind, to_keras3=True)
-        config = _configs.fitted(config, cls, layer, "Keras 3") | {"name": name}
+        config = nested.with_inner(config, layer, functools.partial(self._make_twin, inside=True))
+        name = nested.inner_name(layer.name) if inside else self._layer_name(layer)
+        config = configs.renamed(config, kind, to_keras3=True)
+        config = configs.fitted(config, cls, layer, "Keras 3") | {"name": name}
         try:
-            return _configs.made(cls, config)
+            return configs.made(cls, config)
         except (TypeError, ValueError, KeyError) as error:
             raise ModelError(
                 f"'{layer.name}' ({kind}) cannot be made in Keras 3: {error}",
@@ -176,7 +176,7 @@ class _Translation:
         kind = type(layer).__name__
         if kind in self._custom:
             return self._custom[kind]
-        cls = getattr(keras.layers, _configs.GENERAL.get(kind, kind), None) or _configs.application_layer(kind, "keras")
+        cls = getattr(keras.layers, configs.GENERAL.get(kind, kind), None) or configs.application_layer(kind, "keras")
         if cls is None or not type(layer).__module__.startswith("tf_keras."):
             raise ModelError(
                 f"'{layer.name}' ({kind}) has no twin in Keras 3.",
@@ -192,7 +192,7 @@ def with_states(layer, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     Raises:
       ModelError: the layer has constants, which Keras 3 does not know.
     """
-    recurrent = _nested.is_recurrent(layer) or type(layer).__name__ == "Bidirectional"
+    recurrent = nested.is_recurrent(layer) or type(layer).__name__ == "Bidirectional"
     if not recurrent or not args or not isinstance(args[0], (list, tuple)):
         return args, kwargs
     if getattr(layer, "_num_constants", 0):

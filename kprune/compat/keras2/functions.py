@@ -3,8 +3,8 @@
 import numpy as np
 from keras import KerasTensor, ops
 
-from kprune.compat._spatial import FUNCTIONS as SPATIAL
-from kprune.compat._spatial import refused
+from kprune.compat.keras2.spatial import FUNCTIONS as SPATIAL
+from kprune.compat.keras2.spatial import refused
 
 
 def _reduce(function):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from kprune.errors import ModelError
+from kprune.utils.errors import ModelError
 
 # {class: {key of its config: attribute that holds the layer, or the layers}}.
 INNER = {

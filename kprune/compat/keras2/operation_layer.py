@@ -5,7 +5,7 @@ import importlib
 
 import keras
 
-from kprune import _keras
+from kprune.compat.functional import bare_operation, is_layer
 
 TENSOR = "__tensor__"
 
@@ -26,7 +26,7 @@ def describe(operation, args: tuple, kwargs: dict, is_tensor) -> tuple[dict, lis
 
     arguments = keras.saving.serialize_keras_object({"args": list(mark(args)), "kwargs": mark(kwargs)})
     config = {"kind": type(operation).__name__, "settings": operation.get_config(), "arguments": arguments}
-    if _keras.is_layer(operation):
+    if is_layer(operation):
         config["settings"] = keras.saving.serialize_keras_object(operation)
     return config, tensors
 
@@ -69,7 +69,7 @@ def _operation(kind: str, settings: dict):
     settings = _unwrapped(settings)
     if "class_name" in settings and "config" in settings:
         return keras.saving.deserialize_keras_object(settings)
-    return _keras.bare_operation(kind).from_config(settings)
+    return bare_operation(kind).from_config(settings)
 
 
 def _unwrapped(value):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from keras import KerasTensor, ops
 
-from kprune.errors import ModelError
+from kprune.utils.errors import ModelError
 
 
 @dataclass(frozen=True, eq=False)

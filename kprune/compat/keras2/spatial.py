@@ -5,7 +5,7 @@ import math
 import numpy as np
 from keras import ops
 
-from kprune.errors import ModelError
+from kprune.utils.errors import ModelError
 
 METHODS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 

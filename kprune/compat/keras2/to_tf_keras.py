@@ -1,13 +1,13 @@
 """A Keras 3 model as a tf_keras model."""
 
 import importlib
-import importlib.util
 
 import keras
 
-from kprune import _keras
-from kprune.compat import _configs, _nested, _operation
-from kprune.errors import ModelError
+from kprune.compat.functional import functional, is_layer, is_model, nodes, run, transparent
+from kprune.compat.keras2 import configs, nested, operation_layer
+from kprune.utils.errors import ModelError
+from kprune.utils.packages import need_tensorflow, need_tf_keras
 
 START_ON_TENSORFLOW = "Start Python with KERAS_BACKEND=tensorflow."
 # Bare operations on tensors alone that tf_keras has a layer for: {operation: (layer, its options)}.
@@ -23,7 +23,7 @@ def to_tf_keras(model: keras.Model):
     """Translates a Keras 3 model into a tf_keras model of the same layers and weights.
 
     Operations that tf_keras has no layer for, such as slices and paddings within the graph, become a layer that
-    computes the Keras 3 operation itself; so loading such a model again needs `import kprune.compat` first.
+    computes the Keras 3 operation itself; so loading such a model again needs `import kprune.compat.keras2` first.
 
     Args:
       model: a functional or sequential model, on the TensorFlow backend. It does not change.
@@ -38,14 +38,8 @@ def to_tf_keras(model: keras.Model):
       >>> old = kprune.to_tf_keras(small); old.save("small.h5")
     """
     need_tf_keras()
-    _keras.need_tensorflow("on which tf_keras runs", START_ON_TENSORFLOW)
+    need_tensorflow("on which tf_keras runs", START_ON_TENSORFLOW)
     return Translation().model(model)
-
-
-def need_tf_keras() -> None:
-    """Refuses to go on where tf_keras is not installed."""
-    if importlib.util.find_spec("tf_keras") is None:
-        raise ModelError("tf_keras is not installed.", "tf_keras (Keras 2).", "pip install 'kprune[qat]'")
 
 
 class Translation:
@@ -56,48 +50,48 @@ class Translation:
       activations: those that a layer may keep; others follow it as a layer of their own.
     """
 
-    def __init__(self, flat: bool = False, activations: frozenset = _configs.COMMON_ACTIVATIONS):
+    def __init__(self, flat: bool = False, activations: frozenset = configs.COMMON_ACTIVATIONS):
         self._flat, self._activations = flat, activations
         self._tf_keras = importlib.import_module("tf_keras")
         self._twins: dict[int, object] = {}
-        self._name = _configs.UniqueNames()
+        self._name = configs.UniqueNames()
 
     def model(self, model: keras.Model):
-        function = _keras.functional(model)
+        function = functional(model)
         layers, inputs = self._tf_keras.layers, []
         for tensor in function.inputs:
             name = self._name(tensor.name)
             inputs.append(layers.Input(batch_shape=tuple(tensor.shape), dtype=tensor.dtype, name=name))
-        for node in _keras.nodes(function):  # layers keep their names, operations take what is left
-            if _keras.is_layer(node.operation) and not _keras.is_model(node.operation):
+        for node in nodes(function):  # layers keep their names, operations take what is left
+            if is_layer(node.operation) and not is_model(node.operation):
                 self._prepare(node)
-        outputs = _keras.run(function, inputs, self._apply)
+        outputs = run(function, inputs, self._apply)
         structure = keras.tree.pack_sequence_as(function._inputs_struct, inputs)
         return self._tf_keras.Model(structure, outputs, name=model.name)
 
     def _prepare(self, node) -> None:
         """Makes what will stand for a layer."""
-        self._twin(_keras.transparent(node.operation))
+        self._twin(transparent(node.operation))
 
     def _apply(self, node, args: tuple, kwargs: dict):
-        operation = _keras.transparent(node.operation)
+        operation = transparent(node.operation)
         kwargs = {key: value for key, value in kwargs.items() if key not in ("training", "mask") or value is not None}
         if kwargs.get("training") is True:  # the default of augmentation: Keras 3 takes what the model is called with
             del kwargs["training"]
-        if _keras.is_model(operation) and self._flat:
+        if is_model(operation) and self._flat:
             tensors = [x for x in keras.tree.flatten((args, kwargs)) if self._is_tensor(x)]
-            return _keras.run(_keras.functional(operation), tensors, self._apply)
-        if _keras.is_model(operation):
+            return run(functional(operation), tensors, self._apply)
+        if is_model(operation):
             if id(operation) not in self._twins:
                 self._twins[id(operation)] = Translation().model(operation)
             return self._twins[id(operation)](*args, **kwargs)
-        if not _keras.is_layer(operation):
+        if not is_layer(operation):
             return self._bare(operation, args, kwargs)
         twin, activation = self._twin(operation)
         if twin is None:
             return self._as_operation(operation, args, kwargs)
         outputs = twin(*args, **kwargs)
-        _nested.copy_weights(operation, twin, 1.0 / _nested.STEEPER)
+        nested.copy_weights(operation, twin, 1.0 / nested.STEEPER)
         return outputs if activation is None else self._follow(activation, outputs)
 
     def _follow(self, activation, tensor):
@@ -116,7 +110,7 @@ class Translation:
         Raises:
           ModelError: there is none.
         """
-        if _keras.is_model(layer):
+        if is_model(layer):
             return Translation().model(layer)
         twin, activation = self._make_twin(layer, inside=True)
         if twin is None or activation is not None:
@@ -128,9 +122,9 @@ class Translation:
         return twin
 
     def _make_twin(self, operation, inside: bool = False) -> tuple:
-        config, activation = _configs.plain(operation.get_config()), None
+        config, activation = configs.plain(operation.get_config()), None
         kind = type(operation).__name__
-        cls = getattr(self._tf_keras.layers, kind, None) or _configs.application_layer(kind, "tf_keras")
+        cls = getattr(self._tf_keras.layers, kind, None) or configs.application_layer(kind, "tf_keras")
         if not type(operation).__module__.startswith("keras."):
             cls = None
         portable = self._is_portable(operation, config.get("activation"), inside)
@@ -145,12 +139,12 @@ class Translation:
         if not portable:
             activation = keras.layers.Activation(operation.activation, name=f"{operation.name}_activation")
             config["activation"] = "linear"
-        config = _nested.with_inner(config, operation, self._make_inner_twin)
-        name = _nested.inner_name(operation.name) if inside else self._name(operation.name)
-        config = _configs.renamed(config, cls.__name__, to_keras3=False)
-        config = _configs.fitted(config, cls, operation, "tf_keras") | {"name": name}
+        config = nested.with_inner(config, operation, self._make_inner_twin)
+        name = nested.inner_name(operation.name) if inside else self._name(operation.name)
+        config = configs.renamed(config, cls.__name__, to_keras3=False)
+        config = configs.fitted(config, cls, operation, "tf_keras") | {"name": name}
         try:
-            return _configs.made(cls, config), activation
+            return configs.made(cls, config), activation
         except (TypeError, ValueError, KeyError) as error:
             raise ModelError(
                 f"'{operation.name}' ({type(operation).__name__}) cannot be made in tf_keras: {error}",
@@ -164,15 +158,15 @@ class Translation:
         Raises:
           ModelError: the twin does not, and nothing that follows it can.
         """
-        _nested.check_hard_sigmoid(operation, inside)
+        nested.check_hard_sigmoid(operation, inside)
         if inside and activation == "hard_sigmoid":
             return True  # its weights make up for it
-        within = inside or _nested.is_recurrent(operation)  # nothing that follows can take its place
-        portable = activation is None or activation in (_configs.COMMON_ACTIVATIONS if within else self._activations)
+        within = inside or nested.is_recurrent(operation)  # nothing that follows can take its place
+        portable = activation is None or activation in (configs.COMMON_ACTIVATIONS if within else self._activations)
         if within and not portable:
             raise ModelError(
                 f"'{operation.name}' ({type(operation).__name__}) computes {activation!r} inside.",
-                f"One of {', '.join(sorted(_configs.COMMON_ACTIVATIONS))}.",
+                f"One of {', '.join(sorted(configs.COMMON_ACTIVATIONS))}.",
                 "Replace the layer before translating.",
             )
         return portable
@@ -188,8 +182,8 @@ class Translation:
         return self._as_operation(operation, args, kwargs)
 
     def _as_operation(self, operation, args: tuple, kwargs: dict):
-        config, tensors = _operation.describe(operation, args, kwargs, self._is_tensor)
-        layer = _operation.layer_class()(**config, name=self._name(operation.name))
+        config, tensors = operation_layer.describe(operation, args, kwargs, self._is_tensor)
+        layer = operation_layer.layer_class()(**config, name=self._name(operation.name))
         return layer(tensors if len(tensors) > 1 else tensors[0])
 
     def _is_tensor(self, value) -> bool:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune._autodiff import linearize
-from kprune.criteria.backward import by_gradient
-from kprune.criteria.propagation import Propagation
-from kprune.errors import OptionError
+from kprune.compat.autodiff import linearize
+from kprune.compat.functional import output_names
+from kprune.compat.training import compile_arguments
+from kprune.criteria.statistics.relevance_propagation import Propagation
+from kprune.criteria.statistics.tape import by_gradient
 from kprune.graph import Graph
 from kprune.rules import find_rule
+from kprune.utils.errors import OptionError
 
 ops = keras.ops
 
@@ -95,7 +96,7 @@ def as_predicted(target, prediction):
 
 def loss_weights(graph: Graph, loss) -> list[float]:
     """The weights of the losses, one per output, where they are those that the model is compiled with; else ones."""
-    given = None if loss is not None else (_keras.compile_arguments(graph.model) or {}).get("loss_weights")
+    given = None if loss is not None else (compile_arguments(graph.model) or {}).get("loss_weights")
     if isinstance(given, dict):
         given = by_output(graph, given, "loss_weights", 1.0)
     return [1.0] * len(graph.ends) if given is None else [float(weight) for weight in keras.tree.flatten(given)]
@@ -107,7 +108,7 @@ def by_output(graph: Graph, given: dict, what: str, default) -> list:
     Raises:
       OptionError: it names something else.
     """
-    names = _keras.output_names(graph.inside[id(graph.model)], given)
+    names = output_names(graph.inside[id(graph.model)], given)
     if not set(given) <= set(names):
         raise OptionError(f"{what} has the keys {sorted(given)}.", f"Of the outputs {names}.", "Name outputs only.")
     return [given.get(name, default) for name in names]
@@ -148,7 +149,7 @@ def losses_of(graph: Graph, loss) -> list[Callable] | None:
       OptionError: Keras does not know the loss, or it is of no output.
     """
     if loss is None:
-        loss = (_keras.compile_arguments(graph.model) or {}).get("loss")
+        loss = (compile_arguments(graph.model) or {}).get("loss")
     if loss is None:
         return None
     if isinstance(loss, dict):
@@ -183,7 +184,7 @@ def cross_entropy(graph: Graph) -> Callable:
 
 @dataclass(frozen=True)
 class Relevance(Walk):
-    """Layer-wise relevance propagation from the true class (see `kprune.criteria.propagation`).
+    """Layer-wise relevance propagation from the true class (see `kprune.criteria.statistics.relevance_propagation`).
 
     Args:
       alpha, beta: of the alpha-beta rule.

@@ -8,13 +8,13 @@ from functools import cached_property
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.criteria.backward import Tape
-from kprune.criteria.observation import View, observe
-from kprune.criteria.walks import Walk, class_indices, gives_probabilities
-from kprune.data import Batch, batches_of, check_inputs, examples_in, require_end, require_finite, spread
+from kprune.compat.variables import to_numpy
+from kprune.criteria.statistics.backward_passes import Walk, class_indices, gives_probabilities
+from kprune.criteria.statistics.probe_points import View, observe
+from kprune.criteria.statistics.tape import Tape
 from kprune.graph import Graph, SlicedWeight
-from kprune.progress import Progress
+from kprune.graph.batches import Batch, batches_of, check_inputs, examples_in, require_end, require_finite, spread
+from kprune.utils.progress import Progress
 
 BATCH_BYTES = 2**30  # of maps that a part of a batch may make
 
@@ -49,7 +49,7 @@ def mean_over_places(tensor) -> np.ndarray:
     """The mean of each channel of each example: float64 `[n, C]` from a tensor `[n, *places, C]`."""
     axes = tuple(range(1, len(tensor.shape) - 1))
     tensor = ops.cast(tensor, "float32")
-    return _keras.to_numpy(ops.mean(tensor, axis=axes) if axes else tensor).astype(np.float64)
+    return to_numpy(ops.mean(tensor, axis=axes) if axes else tensor).astype(np.float64)
 
 
 class Measure:
@@ -103,7 +103,7 @@ def collect(graph: Graph, data, measures: Iterable[Measure], verbose=1) -> Stati
 
     Args:
       graph: the traced model.
-      data: whatever `kprune.data.batches_of` takes.
+      data: whatever `kprune.graph.batches.batches_of` takes.
       measures: what is asked for.
       verbose: 0 for no progress bar; else one appears when it takes more than a few seconds.
 
@@ -159,7 +159,7 @@ class Collector:
         walks = {measure.walk for measure in asking if measure.walk}
         tape = Tape(self.graph, batch.inputs, self.places, record=bool(walks))
         require_finite("data hold", batch.inputs)
-        require_finite("The model computes", [_keras.to_numpy(ops.cast(y, "float32")) for y in tape.outputs])
+        require_finite("The model computes", [to_numpy(ops.cast(y, "float32")) for y in tape.outputs])
         backs = {walk: self.walk(walk, tape, batch) for walk in walks}
         known = self.classes_of(tape.outputs, batch) if self.classified else (None, None, 0)
         for key, views in self.views.items():
@@ -174,7 +174,7 @@ class Collector:
     def classes_of(self, outputs: Sequence, batch: Batch) -> tuple[np.ndarray, np.ndarray, int]:
         """Labels, which of them the network names, and the number of classes."""
         labels = class_indices(batch.targets, outputs)
-        scores = _keras.to_numpy(ops.cast(outputs[0], "float32"))
+        scores = to_numpy(ops.cast(outputs[0], "float32"))
         even = 0.5 if gives_probabilities(self.graph) else 0.0
         named = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > even).astype(int)
         return labels, named == labels, max(scores.shape[1], 2)

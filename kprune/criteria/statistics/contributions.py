@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.execution import tensors_given
+from kprune.compat.functional import flatten
+from kprune.compat.variables import to_numpy
 from kprune.graph import Graph
+from kprune.graph.interpreter import tensors_given
 from kprune.rules import Call, find_rule
 
 IMAGES = 64  # at most so many are looked at
@@ -118,4 +119,4 @@ def contributions(graph: Graph, call: Call, operation, given: tuple[tuple, dict]
 
 def as_rows(output) -> np.ndarray:
     """The first tensor of an output, float32."""
-    return _keras.to_numpy(_keras.flatten(output)[0]).astype(np.float32, copy=False)
+    return to_numpy(flatten(output)[0]).astype(np.float32, copy=False)

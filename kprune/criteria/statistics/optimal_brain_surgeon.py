@@ -7,24 +7,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune import _keras
-from kprune.channels import spread
-from kprune.cost import CostModel
-from kprune.criteria.contributions import Contributions, contributions, energy_of, listeners
-from kprune.data import check_inputs, require_finite, take
-from kprune.execution import execute, tensors_given
+from kprune.compat.functional import flatten
+from kprune.compat.variables import to_numpy
+from kprune.criteria.statistics.contributions import Contributions, contributions, energy_of, listeners
+from kprune.criteria.statistics.linear_layers import Reader, as_float, linear_readers, places_for
+from kprune.criteria.statistics.normal_equations import RIDGE, to_unit
 from kprune.graph import Graph, SlicedWeight, calls_by_operation
-from kprune.linear import LinearMap, Places, channels_last, choose_places
-from kprune.normal_equations import RIDGE, to_unit
-from kprune.progress import Progress
-from kprune.rules import find_rule
-from kprune.structure import Landing, landings, scale_of
+from kprune.graph.epilogues import Landing, landings, scale_of
+from kprune.graph.interpreter import execute, tensors_given
+from kprune.rules.channels import spread
+from kprune.rules.linear_maps import channels_last
+from kprune.utils.progress import Progress
 
-IMAGES = 1024  # at most so many are used
-MEMORY = 2**31  # bytes of activations of two networks that may be held at once
 MOST_FEATURES = 8192  # above, what features have in common is left out
-ROWS_PER_FEATURE = 32
-FEWEST_ROWS, MOST_ROWS = 4096, 16384
 
 
 @dataclass(frozen=True)
@@ -80,59 +75,6 @@ class Quadratic:
         return not (keep[self.sets].all() and (self.filters is None or keep[self.filters].all()))
 
 
-def images_for(graph: Graph, data) -> tuple[np.ndarray, ...]:
-    """As many images as are used, one array per input of the model.
-
-    Raises:
-      OptionError: they are not of the model's shape, or hold NaN.
-    """
-    cost = CostModel(graph)
-    each = 2 * cost.activation_bytes(cost.everything())
-    count = IMAGES if np.isnan(each) else int(np.clip(MEMORY // max(each, 1), 16, IMAGES))
-    images = take(data, count, graph)
-    check_inputs(graph, images)
-    require_finite("data hold", images)
-    return images
-
-
-def as_float(x) -> np.ndarray:
-    return _keras.to_numpy(x).astype(np.float32, copy=False)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A kernel that is known as a matrix product, and how it acts."""
-
-    weight: SlicedWeight
-    linear: LinearMap
-
-    @property
-    def key(self) -> tuple[int, str]:
-        return id(self.weight.layer), self.weight.name
-
-    def positions(self, axis: int) -> np.ndarray:
-        """The channel set of each element of the kernel along one of its axes: `[groups, features, filters]`."""
-        along_axis = spread(self.weight.axes[axis], len(self.weight.shape), axis)
-        return self.linear.matrix(self.weight.layer, np.broadcast_to(along_axis, self.weight.shape))
-
-
-def linear_readers(graph: Graph) -> list[Reader]:
-    """The readers that are known as matrix products, in the order of the graph."""
-    calls, known = calls_by_operation(graph), {}
-    for weight in graph.readers:
-        call = calls[id(weight.layer)][0]
-        known.update(((id(weight.layer), m.weight), m) for m in find_rule(call.operation).linear_maps(call))
-    keys = ((weight, (id(weight.layer), weight.name)) for weight in graph.readers)
-    return [Reader(weight, known[key]) for weight, key in keys if key in known]
-
-
-def places_for(linear: LinearMap, layer, x: np.ndarray, y: np.ndarray, rng: np.random.Generator, calls=1) -> Places:
-    """Output places by lot, so many for each feature that a fit is well determined, over all calls of the layer."""
-    features = linear.matrix(layer, np.empty(_keras.variables_by_name(layer)[linear.weight].shape, np.int8)).shape[1]
-    count = int(np.clip(ROWS_PER_FEATURE * features, FEWEST_ROWS, MOST_ROWS))
-    return choose_places(rng, len(x), linear.map_shape(layer, x, y), -(-count // calls))
-
-
 def quadratics(graph: Graph, images: tuple[np.ndarray, ...], verbose=None) -> list:
     """What the removal of channels costs their readers, from one pass over the images: a `Quadratic` for each reader,
     and `Contributions` for each operation that hears channels without weights.
@@ -183,9 +125,9 @@ class Observer:
 
     def see(self, call, operation, given: tuple[tuple, dict], output):
         self.calls += 1
-        for place, tensor in zip(call.outputs, _keras.flatten(output), strict=True):
+        for place, tensor in zip(call.outputs, flatten(output), strict=True):
             if place in self.totals:
-                self.energy[place] = energy_of(channels_last(self.totals[place], _keras.to_numpy(tensor)))
+                self.energy[place] = energy_of(channels_last(self.totals[place], to_numpy(tensor)))
         if call.outputs[0] in self.listeners:
             self.contributions.append(contributions(self.graph, call, operation, given, output))
         for reader in self.readers.get(call.owner, []):

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune.channels import along, varying_axes
 from kprune.graph import Graph, SlicedWeight, calls_by_operation
 from kprune.rules import Call, find_rule
 from kprune.rules.base import channel_axis
+from kprune.rules.channels import along, varying_axes
 
 
 @dataclass(frozen=True)

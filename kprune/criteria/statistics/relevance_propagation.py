@@ -21,9 +21,10 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from kprune import _keras, _remaking
-from kprune._autodiff import linearize
-from kprune.criteria.backward import Recorded
+from kprune.compat import cloning
+from kprune.compat.autodiff import linearize
+from kprune.compat.variables import to_numpy, variables_by_name
+from kprune.criteria.statistics.tape import Recorded
 from kprune.rules import find_rule
 
 ops = keras.ops
@@ -71,7 +72,7 @@ class LinearTwin:
     """
 
     def __init__(self, layer, config: dict, input_shape: tuple, kernel):
-        self.layer = _remaking.clone_operation(layer, unbiased(config))
+        self.layer = cloning.clone_operation(layer, unbiased(config))
         self.layer.build(input_shape)
         self.positive, self.negative = ops.maximum(kernel, 0.0), ops.minimum(kernel, 0.0)
 
@@ -84,7 +85,7 @@ class LinearTwin:
         Where no input is negative (after a ReLU) these are `W+ x` and `W- x`, as Aketi 2020 writes them.
         """
         x = ops.cast(x, "float32")
-        signed = bool(_keras.to_numpy(ops.any(x < 0)))
+        signed = bool(to_numpy(ops.any(x < 0)))
         parts = [ops.maximum(x, 0.0), ops.minimum(x, 0.0)] if signed else [x]
         result = 0.0
         for share, kernels in ((alpha, (self.positive, self.negative)), (-beta, (self.negative, self.positive))):
@@ -108,7 +109,7 @@ def unbiased(config: dict) -> dict:
 
 def twins_of(layer, input_shape: tuple) -> list[LinearTwin]:
     """The linear steps of a layer: one, or the depthwise and the pointwise one of a separable conv."""
-    kernels = {name: ops.cast(v, "float32") for name, v in _keras.variables_by_name(layer).items()}
+    kernels = {name: ops.cast(v, "float32") for name, v in variables_by_name(layer).items()}
     if "pointwise_kernel" not in kernels:
         return [LinearTwin(layer, layer.get_config(), input_shape, kernels["kernel"])]
     config, dimensions = layer.get_config(), len(layer.kernel_size)

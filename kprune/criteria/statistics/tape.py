@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import keras
 
-from kprune import _keras
-from kprune._autodiff import linearize
-from kprune.execution import execute
+from kprune.compat.autodiff import linearize
+from kprune.compat.functional import flatten
 from kprune.graph import Graph
+from kprune.graph.interpreter import execute
 from kprune.rules import Call
 
 
@@ -39,7 +39,7 @@ class Recorded:
     @property
     def slots(self) -> list[int]:
         """Which leaves are tensors of the graph; they have the places `call.inputs`."""
-        leaves = _keras.flatten((self.call.arguments.args, self.call.arguments.kwargs))
+        leaves = flatten((self.call.arguments.args, self.call.arguments.kwargs))
         return [index for index, leaf in enumerate(leaves) if isinstance(leaf, keras.KerasTensor)]
 
     @property
@@ -61,7 +61,7 @@ class Recorded:
             for slot, tensor in zip(slots, tensors, strict=True):
                 leaves[slot] = tensor
             args, kwargs = keras.tree.pack_sequence_as(self.structure, leaves)
-            outputs = _keras.flatten(self.operation(*args, **kwargs))
+            outputs = flatten(self.operation(*args, **kwargs))
             return [outputs[index] for index in real]
 
         if not slots or not real:
@@ -95,15 +95,15 @@ class Tape:
         self.graph, self.wanted, self.record = graph, wanted, record
         self.values: dict[int, object] = {}
         self.steps: list[Recorded] = []
-        self.outputs = _keras.flatten(execute(graph, inputs, self._apply))
+        self.outputs = flatten(execute(graph, inputs, self._apply))
 
     def _apply(self, call: Call, operation, args: tuple, kwargs: dict):
         result = operation(*args, **kwargs)
-        outputs = _keras.flatten(result)
+        outputs = flatten(result)
         self.values.update((p, y) for p, y in zip(call.outputs, outputs, strict=True) if p in self.wanted)
         if self.record:
             structure = (args, kwargs)
-            self.steps.append(Recorded(call, operation, structure, _keras.flatten(structure), outputs))
+            self.steps.append(Recorded(call, operation, structure, flatten(structure), outputs))
         return result
 
     def walk_back(self, seeds: Sequence, back: Callable, wanted: set[int]) -> dict[int, object]:

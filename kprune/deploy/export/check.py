@@ -5,11 +5,11 @@ import pathlib
 
 import numpy as np
 
-from kprune.errors import ExportError
-from kprune.export._choices import choices
-from kprune.export._runtime import quiet
-from kprune.export._samples import Samples
-from kprune.export._source import Source
+from kprune.deploy.export.choices import choices
+from kprune.deploy.export.source import Source
+from kprune.deploy.runtimes.base import quiet
+from kprune.deploy.runtimes.samples import Samples
+from kprune.utils.errors import ExportError
 
 FLOAT32_TOLERANCE = 1e-3
 

@@ -4,8 +4,9 @@ import contextlib
 
 import keras
 
-from kprune import _keras
-from kprune.errors import ModelError
+from kprune.compat.functional import functional, is_model, nodes, output_names
+from kprune.compat.training import compile_arguments
+from kprune.utils.errors import ModelError
 
 SOFTMAX = ("softmax", "log_softmax")
 LOSSES = ("categoricalcrossentropy", "categoricalfocalcrossentropy")  # and sparse ones
@@ -33,9 +34,9 @@ def choices(model) -> list[str]:
 def _outputs(model) -> tuple:
     """The symbolic outputs by name, and what tells the layer that made a tensor and its inputs."""
     if isinstance(model, keras.Model):
-        function = _keras.functional(model)
+        function = functional(model)
         struct, flat = function._outputs_struct, function.outputs
-        made = {id(tensor): node for node in _keras.nodes(function) for tensor in node.outputs}
+        made = {id(tensor): node for node in nodes(function) for tensor in node.outputs}
 
         def makers(tensor):
             node = made.get(id(tensor))
@@ -59,7 +60,7 @@ def _activation(maker) -> str:
         return ""
     if type(maker).__name__ in ("Softmax", "LogSoftmax"):
         return "softmax" if getattr(maker, "axis", -1) in (-1, None) else ""
-    if _keras.is_model(maker):
+    if is_model(maker):
         nested, inner = _outputs(maker)
         return _activation(inner(next(iter(nested.values())))[0]) if len(nested) == 1 else ""
     function = getattr(maker, "activation", None)
@@ -80,11 +81,11 @@ def _is_head(maker, inputs: list, makers) -> bool:
 def _losses(model, names: list[str]) -> dict[str, str]:
     """What the model is compiled to learn, by output; nothing where it is not compiled."""
     if isinstance(model, keras.Model):
-        given = (_keras.compile_arguments(model) or {}).get("loss")
+        given = (compile_arguments(model) or {}).get("loss")
     else:
         given = getattr(model, "loss", None)
     if isinstance(given, dict):
-        keys = _keras.output_names(_keras.functional(model), given) if isinstance(model, keras.Model) else names
+        keys = output_names(functional(model), given) if isinstance(model, keras.Model) else names
         given = [given.get(key) for key in keys] if set(given) <= set(keys) else []
     if given is not None and not isinstance(given, (list, tuple)):
         given = [given] * len(names)

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from kprune.export._samples import Samples
+from kprune.deploy.runtimes.samples import Samples
 
 CALIBRATED = ("int8", "int16x8")
 LOOPS = ("While", "StatelessWhile")
@@ -74,7 +74,7 @@ def convert_apart(folder, settings: Settings, batches: list[Samples]) -> bytes:
     (folder / "settings.json").write_text(json.dumps(dataclasses.asdict(settings)))
     environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["PYTHONPATH"] = os.pathsep.join(part or os.getcwd() for part in sys.path)
-    command = [sys.executable, "-m", "kprune.export._conversion", str(folder)]
+    command = [sys.executable, "-m", "kprune.deploy.export.conversion", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
     result, reason = folder / "converted.tflite", folder / "reason.txt"
     if done.returncode == 0 and result.is_file():

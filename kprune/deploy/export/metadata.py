@@ -3,8 +3,8 @@
 import json
 import pathlib
 
-from kprune.errors import KpruneError, ModelError
-from kprune.export._runtime import kind_of
+from kprune.deploy.runtimes.open import kind_of
+from kprune.utils.errors import KpruneError, ModelError
 
 KEY = "kprune"
 SAVED_MODEL_FILE = pathlib.Path("assets.extra") / "kprune.json"

@@ -10,14 +10,14 @@ import pathlib
 
 import keras
 
-from kprune.errors import ExportError, OptionError
-from kprune.export._check import Export, compare, reason
-from kprune.export._metadata import KEY, dump
-from kprune.export._onnxruntime import open_onnx
-from kprune.export._runtime import quiet
-from kprune.export._samples import random_samples
-from kprune.export._source import RANDOM_SAMPLES, Source
-from kprune.files import write_by_rename
+from kprune.deploy.export.check import Export, compare, reason
+from kprune.deploy.export.metadata import KEY, dump
+from kprune.deploy.export.source import RANDOM_SAMPLES, Source
+from kprune.deploy.runtimes.base import quiet
+from kprune.deploy.runtimes.onnxruntime import open_onnx
+from kprune.deploy.runtimes.samples import random_samples
+from kprune.utils.errors import ExportError, OptionError
+from kprune.utils.files import write_by_rename
 
 OPSETS = range(13, 19)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kprune.errors import ExportError
+from kprune.utils.errors import ExportError
 
 SUMS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 XNNPACK_LIMIT = 256.0

@@ -5,14 +5,14 @@ import tempfile
 
 import keras
 
-from kprune.errors import ExportError
-from kprune.export._check import Export, compare, reason
-from kprune.export._metadata import SAVED_MODEL_FILE, dump
-from kprune.export._runtime import quiet
-from kprune.export._samples import random_samples
-from kprune.export._saved_model import open_saved_model
-from kprune.export._source import RANDOM_SAMPLES, Source, save_frozen
-from kprune.files import write_folder_by_rename
+from kprune.deploy.export.check import Export, compare, reason
+from kprune.deploy.export.metadata import SAVED_MODEL_FILE, dump
+from kprune.deploy.export.source import RANDOM_SAMPLES, Source, save_frozen
+from kprune.deploy.runtimes.base import quiet
+from kprune.deploy.runtimes.samples import random_samples
+from kprune.deploy.runtimes.saved_model import open_saved_model
+from kprune.utils.errors import ExportError
+from kprune.utils.files import write_folder_by_rename
 
 MARK = "saved_model.pb"
 

@@ -8,12 +8,12 @@ from importlib import metadata
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.errors import ModelError, OptionError
-from kprune.export._nearest import repeats_as_resizes
-from kprune.export._runtime import SIGNATURE
-from kprune.export._samples import InputSpec, Samples, gather_samples, map_batches
-from kprune.options import is_whole
+from kprune.deploy.export.nearest import repeats_as_resizes
+from kprune.deploy.runtimes.base import SIGNATURE
+from kprune.deploy.runtimes.samples import InputSpec, Samples, gather_samples, map_batches
+from kprune.utils.checks import is_whole
+from kprune.utils.errors import ModelError, OptionError
+from kprune.utils.packages import need_tensorflow
 
 RANDOM_SAMPLES = 16
 
@@ -184,7 +184,7 @@ def _is_tf_keras(model) -> bool:
 
 
 def _check_model(model, legacy: bool) -> None:
-    _keras.need_tensorflow(
+    need_tensorflow(
         "from whose graphs these files are made",
         "Save the model as .keras, start Python with KERAS_BACKEND=tensorflow, load it there and export.",
     )

@@ -4,15 +4,15 @@ import pathlib
 
 import keras
 
-from kprune.errors import ExportError, OptionError
-from kprune.export._check import Export, compare, reason
-from kprune.export._metadata import SAVED_MODEL_FILE, dump
-from kprune.export._runtime import quiet
-from kprune.export._samples import Samples, in_batches, random_samples
-from kprune.export._saved_model import open_saved_model
-from kprune.export._source import RANDOM_SAMPLES, Source
-from kprune.export.saved_model import MARK, folder_bytes, temporary_folder, write_checked
-from kprune.files import write_folder_by_rename
+from kprune.deploy.export.check import Export, compare, reason
+from kprune.deploy.export.metadata import SAVED_MODEL_FILE, dump
+from kprune.deploy.export.saved_model import MARK, folder_bytes, temporary_folder, write_checked
+from kprune.deploy.export.source import RANDOM_SAMPLES, Source
+from kprune.deploy.runtimes.base import quiet
+from kprune.deploy.runtimes.samples import Samples, in_batches, random_samples
+from kprune.deploy.runtimes.saved_model import open_saved_model
+from kprune.utils.errors import ExportError, OptionError
+from kprune.utils.files import write_folder_by_rename
 
 PRECISIONS = ("FP32", "FP16", "INT8")
 WORKSPACE_BYTES = 1 << 30

@@ -8,17 +8,17 @@ import tempfile
 
 import keras
 
-from kprune.errors import ExportError, OptionError
-from kprune.export._check import Export, compare
-from kprune.export._conversion import CALIBRATED, Settings, convert, convert_apart, has_loops
-from kprune.export._litert import open_tflite
-from kprune.export._metadata import add_metadata
-from kprune.export._operations import FloatOperation, float_operations
-from kprune.export._requantization import check_factors
-from kprune.export._runtime import SIGNATURE, quiet
-from kprune.export._samples import Samples, in_batches, random_samples
-from kprune.export._source import RANDOM_SAMPLES, Source, save
-from kprune.files import write_by_rename
+from kprune.deploy.export.check import Export, compare
+from kprune.deploy.export.conversion import CALIBRATED, Settings, convert, convert_apart, has_loops
+from kprune.deploy.export.metadata import add_metadata
+from kprune.deploy.export.operations import FloatOperation, float_operations
+from kprune.deploy.export.requantization import check_factors
+from kprune.deploy.export.source import RANDOM_SAMPLES, Source, save
+from kprune.deploy.runtimes.base import SIGNATURE, quiet
+from kprune.deploy.runtimes.litert import open_tflite
+from kprune.deploy.runtimes.samples import Samples, in_batches, random_samples
+from kprune.utils.errors import ExportError, OptionError
+from kprune.utils.files import write_by_rename
 
 # What may go in and out of a file of each kind, floats first.
 IO_DTYPES = {

@@ -4,9 +4,9 @@ import pathlib
 
 import keras
 
-from kprune.errors import ModelError
-from kprune.export._runtime import Runtime, quiet
-from kprune.export._samples import InputSpec, Samples
+from kprune.deploy.runtimes.base import Runtime, quiet
+from kprune.deploy.runtimes.samples import InputSpec, Samples
+from kprune.utils.errors import ModelError
 
 
 class KerasModel(Runtime):

@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 
-from kprune.errors import ModelError, OptionError
-from kprune.export._runtime import SIGNATURE, Runtime, quiet
-from kprune.export._samples import InputSpec, Samples
-from kprune.options import check_whole
+from kprune.deploy.runtimes.base import SIGNATURE, Runtime, quiet
+from kprune.deploy.runtimes.samples import InputSpec, Samples
+from kprune.utils.checks import check_whole
+from kprune.utils.errors import ModelError, OptionError
 
 
 class LiteModel(Runtime):

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kprune.data import require_end
-from kprune.errors import OptionError
+from kprune.graph.batches import require_end
+from kprune.utils.errors import OptionError
 
 Samples = dict[str, np.ndarray]
 

@@ -2,9 +2,9 @@
 
 import pathlib
 
-from kprune.errors import ModelError
-from kprune.export._runtime import SIGNATURE, Runtime, quiet
-from kprune.export._samples import InputSpec, Samples
+from kprune.deploy.runtimes.base import SIGNATURE, Runtime, quiet
+from kprune.deploy.runtimes.samples import InputSpec, Samples
+from kprune.utils.errors import ModelError
 
 
 class SavedModel(Runtime):

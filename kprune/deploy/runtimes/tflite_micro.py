@@ -7,9 +7,9 @@ import re
 import subprocess
 import sys
 
-from kprune.errors import ModelError, OptionError
-from kprune.export._runtime import kind_of
-from kprune.options import check_whole
+from kprune.deploy.runtimes.open import kind_of
+from kprune.utils.checks import check_whole
+from kprune.utils.errors import ModelError, OptionError
 
 PACKAGE = "tflite_micro"
 ARENA_BYTES = 1 << 28  # what it may plan in; far more than a microcontroller has

@@ -11,13 +11,14 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from kprune.errors import OptionError
-from kprune.export._litert import open_tflite
-from kprune.export._samples import gather_samples, random_samples
-from kprune.export._source import argument_names
-from kprune.export._worker import Worker
-from kprune.options import check_whole
-from kprune.timings import Benchmark, Timing, machine_facts
+from kprune.deploy.export.source import argument_names
+from kprune.deploy.runtimes.litert import open_tflite
+from kprune.deploy.runtimes.samples import gather_samples, random_samples
+from kprune.deploy.timing.results import Benchmark, Timing
+from kprune.deploy.timing.worker import Worker
+from kprune.utils.checks import check_whole
+from kprune.utils.errors import OptionError
+from kprune.utils.machine import machine_facts
 
 
 def benchmark(

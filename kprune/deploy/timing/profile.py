@@ -9,22 +9,22 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from kprune.errors import OptionError
-from kprune.export import export_onnx, export_tflite
-from kprune.export._runtime import open_file
-from kprune.export._samples import random_samples
+from kprune.cost import Latency, LatencyTable
+from kprune.cost.latency_table import Grid
+from kprune.cost.timed_calls import TimedCall, priced_calls
+from kprune.deploy.export import export_onnx, export_tflite
+from kprune.deploy.runtimes.open import open_file
+from kprune.deploy.runtimes.samples import random_samples
+from kprune.deploy.timing import single_layer_onnx, single_layer_tflite
+from kprune.deploy.timing.stopwatch import Stopwatch, median_ms, milliseconds
 from kprune.graph import Graph, trace
-from kprune.grid import Grid
-from kprune.kinds import TimedCall, priced_calls
-from kprune.latency import Latency, LatencyTable
-from kprune.options import check_whole
-from kprune.profiling import _onnx, _tflite
-from kprune.progress import Progress
 from kprune.rules import OperatorConfig
-from kprune.stopwatch import Stopwatch, median_ms, milliseconds
-from kprune.timings import machine_facts
+from kprune.utils.checks import check_whole
+from kprune.utils.errors import OptionError
+from kprune.utils.machine import machine_facts
+from kprune.utils.progress import Progress
 
-RUNTIMES = {"litert": ("tflite", _tflite.one_layer), "onnxruntime": ("onnx", _onnx.one_layer)}
+RUNTIMES = {"litert": ("tflite", single_layer_tflite.one_layer), "onnxruntime": ("onnx", single_layer_onnx.one_layer)}
 WARMUP, FEWEST_RUNS, LEAST_MS = 3, 5, 4.0  # of one timing: runs before it, runs in it, and how long it lasts at least
 FINEST_STEP, STEPS = 8, 8  # widths lie around the multiples of a step, at most about so many of them
 EMPTY = OperatorConfig("mean", (1, 1))

@@ -1,16 +1,8 @@
 """What timing models gives: times with their spread, and ratios with theirs."""
 
-import contextlib
 import dataclasses
-import os
-import pathlib
-import platform
-import re
-from importlib import metadata
 
 import numpy as np
-
-PACKAGES = ("kprune", "numpy", "ai-edge-litert", "onnxruntime", "tensorflow", "tensorflow-cpu", "keras", "jax", "torch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,21 +134,3 @@ class Benchmark:
         size = "" if timing.size_bytes is None else f"{timing.size_bytes / 1000:.1f}"
         spread = f"{timing.p10_ms:.3g} to {timing.p90_ms:.3g}"
         return (timing.path, f"{timing.median_ms:.3g}", spread, str(self.speedup(index)), memory, size)
-
-
-def machine_facts() -> dict:
-    """Processor, cores, clock governor, load and versions, as far as the system tells."""
-    facts = {"system": platform.platform(), "cores": os.cpu_count(), "python": platform.python_version()}
-    with contextlib.suppress(OSError):
-        found = re.search(r"model name\s*: (.+)", pathlib.Path("/proc/cpuinfo").read_text())
-        facts["processor"] = found[1] if found else platform.machine()
-    with contextlib.suppress(OSError):
-        governor = pathlib.Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-        facts["governor"] = governor.read_text().strip()
-    with contextlib.suppress(OSError, AttributeError):
-        facts["load"] = list(os.getloadavg())
-    facts["versions"] = {}
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            facts["versions"][package] = metadata.version(package)
-    return facts

@@ -10,7 +10,7 @@ OPSET, IR_VERSION = 17, 8
 
 
 def one_layer(kind: OperatorConfig, width_in: int, width_out: int, quantize: str | None) -> bytes:
-    """The bytes of a float32 file with one layer; see `kprune.profiling._tflite.one_layer`."""
+    """The bytes of a float32 file with one layer; see `kprune.deploy.timing.single_layer_tflite.one_layer`."""
     from onnx import TensorProto, helper
 
     widths = [width_in if kind.reads else width_out] * kind.operands

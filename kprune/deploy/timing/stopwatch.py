@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kprune.errors import ModelError, OptionError
-from kprune.export._runtime import open_file
-from kprune.export._samples import random_samples
-from kprune.options import check_amount, check_whole, is_number
+from kprune.deploy.runtimes.open import open_file
+from kprune.deploy.runtimes.samples import random_samples
+from kprune.utils.checks import check_amount, check_whole, is_number
+from kprune.utils.errors import ModelError, OptionError
 
 WARMUP = 10
 MORE_REPEATS = 3  # times as many timings where the first ones lie on both sides of the target

@@ -17,9 +17,10 @@ import time
 
 import numpy as np
 
-from kprune.errors import KpruneError, ModelError
-from kprune.export._runtime import Runtime, kind_of, open_file
-from kprune.export._samples import InputSpec, Samples
+from kprune.deploy.runtimes.base import Runtime
+from kprune.deploy.runtimes.open import kind_of, open_file
+from kprune.deploy.runtimes.samples import InputSpec, Samples
+from kprune.utils.errors import KpruneError, ModelError
 
 # What the runtimes read when they start; NPROC is XLA's.
 THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "NPROC")
@@ -47,7 +48,7 @@ class Worker:
         environment["KERAS_BACKEND"] = "numpy" if by_numpy else backend
         environment["PYTHONPATH"] = os.pathsep.join(part or os.getcwd() for part in sys.path)
         self._errors = tempfile.TemporaryFile(mode="w+")
-        command = [sys.executable, "-m", "kprune.export._worker", str(self.path.resolve()), str(threads)]
+        command = [sys.executable, "-m", "kprune.deploy.timing.worker", str(self.path.resolve()), str(threads)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment, text=True
         )
@@ -163,7 +164,7 @@ def _load_runtime(path: str) -> None:
 
 def _open(path: str, threads: int) -> Runtime:
     if kind_of(path) == "keras":
-        from kprune.export._keras_model import open_keras
+        from kprune.deploy.runtimes.keras_model import open_keras
 
         return open_keras(path)
     return open_file(path, threads)

@@ -5,19 +5,19 @@ import weakref
 
 import keras
 
-from kprune import _keras, _optimizers
-from kprune.api import check_graph
+from kprune.compat import optimizers
+from kprune.compat.training import refresh_train_function, was_restored
 from kprune.criteria import Criterion
-from kprune.errors import OptionError
 from kprune.graph import trace
-from kprune.masking import TrainingMasks
-from kprune.options import check_flag
-from kprune.plan import Plan, make_plan
-from kprune.record import PruningRecord
-from kprune.schedules import EpochSchedule
-from kprune.selection import Budget, ChannelCount, Round, bind, check_limits
-from kprune.targets import Targets
-from kprune.zeros import masked_sets
+from kprune.graph.dead_channels import masked_sets
+from kprune.pruning.callbacks.schedule import EpochSchedule
+from kprune.pruning.pipeline import check_graph
+from kprune.pruning.record import PruningRecord
+from kprune.selection import Budget, ChannelCount, Plan, Round, bind, check_limits, make_plan
+from kprune.selection.targets import Targets
+from kprune.surgery import TrainingMasks
+from kprune.utils.checks import check_flag
+from kprune.utils.errors import OptionError
 
 logger = logging.getLogger("kprune")
 PUT_BACK = (
@@ -80,8 +80,8 @@ class PruningCallback(keras.callbacks.Callback):
             self._keep = ~masked_sets(self._graph)
             self._masks.attach(self._keep)
             self._masks.enforce(self._keep)
-            _keras.refresh_train_function(self.model)
-            self._restored = _keras.was_restored(self.model)
+            refresh_train_function(self.model)
+            self._restored = was_restored(self.model)
             self._due = self._schedule_rounds(0 if self._restored else epoch, self.params["epochs"])
             self._check_due(epoch)
         self._epoch = epoch
@@ -97,7 +97,7 @@ class PruningCallback(keras.callbacks.Callback):
         """The last round, if it is due now; and masks once more where an average was written over the weights."""
         if self._keep is None:
             return
-        if _optimizers.averages_weights(self.model):
+        if optimizers.averages_weights(self.model):
             self._masks.enforce(self._keep)
         if self._epoch == self._due[-1] and not self.model.stop_training:
             self._prune_after(self._epoch)
@@ -184,7 +184,7 @@ class PruningCallback(keras.callbacks.Callback):
         self._keep = keep
         self._masks.assign(keep)
         if keras.backend.backend() != "tensorflow":
-            _keras.refresh_train_function(self.model)
+            refresh_train_function(self.model)
 
     def _share(self, kind: str) -> float:
         return 1.0 - self._cost.total(self._keep, kind) / self._cost.total(self._cost.everything(), kind)

@@ -2,11 +2,11 @@
 
 import keras
 
-from kprune import _keras
-from kprune.errors import OptionError
+from kprune.compat.training import refresh_train_function
 from kprune.graph import trace
-from kprune.options import check_amount
 from kprune.rules import find_rule
+from kprune.utils.checks import check_amount
+from kprune.utils.errors import OptionError
 
 
 class ScalePenalty:
@@ -58,13 +58,13 @@ class BatchNormPenalty(keras.callbacks.Callback):
             )
         for variable in scales:
             variable.regularizer = ScalePenalty(self.strength, before(variable))
-        _keras.refresh_train_function(self.model)
+        refresh_train_function(self.model)
 
     def on_train_end(self, logs=None):
         """Takes it off again."""
         for variable in self.scales():
             variable.regularizer = before(variable)
-        _keras.refresh_train_function(self.model)
+        refresh_train_function(self.model)
 
     def scales(self) -> list:
         """The trainable scales of channels that can be removed."""

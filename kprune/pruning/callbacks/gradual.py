@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
-from kprune.callbacks.base import PruningCallback
 from kprune.cost import CostModel
 from kprune.criteria import Similarity, get_criterion, inform
-from kprune.data import check_kind
-from kprune.errors import OptionError
-from kprune.input_sizes import check_shape, with_sizes
-from kprune.masking import zero_filters
-from kprune.options import check_flag, check_whole
-from kprune.schedules import EpochSchedule, expected_share
+from kprune.graph.batches import check_kind
+from kprune.graph.input_sizes import check_shape, with_sizes
+from kprune.pruning.callbacks.base import PruningCallback
+from kprune.pruning.callbacks.schedule import EpochSchedule, expected_share
 from kprune.selection import Budget, ChannelCount, Round, select_by_score
-from kprune.targets import Targets
+from kprune.selection.targets import Targets
+from kprune.surgery.masks import zero_filters
+from kprune.utils.checks import check_flag, check_whole
+from kprune.utils.errors import OptionError
 
 
 class GradualPruning(PruningCallback):

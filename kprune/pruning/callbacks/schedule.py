@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from kprune.errors import OptionError
-from kprune.options import check_whole
+from kprune.utils.checks import check_whole
+from kprune.utils.errors import OptionError
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """Algorithm 1 of Wu 2023 between epochs."""
 
-from kprune.callbacks.base import PruningCallback
 from kprune.criteria import Similarity
-from kprune.errors import OptionError
-from kprune.schedules import EpochSchedule, expected_share
+from kprune.pruning.callbacks.base import PruningCallback
+from kprune.pruning.callbacks.schedule import EpochSchedule, expected_share
 from kprune.selection import RELAXATION, Budget, Comparison, Removal, Round
-from kprune.targets import Targets
+from kprune.selection.targets import Targets
+from kprune.utils.errors import OptionError
 
 
 class SimilarityPruning(PruningCallback):

@@ -7,13 +7,13 @@ import numpy as np
 
 from kprune.criteria import Similarity, get_criterion
 from kprune.criteria.similarity import find_neighbours, pairwise_distances
-from kprune.errors import OptionError
 from kprune.graph import Graph, trace
-from kprune.plots import style
+from kprune.graph.dead_channels import masked_sets
+from kprune.graph.epilogues import following_scale
+from kprune.report.plots import style
+from kprune.selection.by_similarity import judged
 from kprune.selection.limits import as_patterns, matching
-from kprune.selection.similarity import judged
-from kprune.structure import following_scale
-from kprune.zeros import masked_sets
+from kprune.utils.errors import OptionError
 
 PANELS = 9  # of a long network, so many layers are shown
 BINS = 40  # at most

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kprune import _keras
+from kprune.compat.variables import to_numpy
 from kprune.criteria.similarity import pairwise_distances
-from kprune.data import check_inputs, take
-from kprune.errors import OptionError
-from kprune.execution import execute
 from kprune.graph import Graph, SlicedWeight, trace
-from kprune.plan import Plan
-from kprune.plots import style
-from kprune.plots.distances import require_similarity
+from kprune.graph.batches import check_inputs, take
+from kprune.graph.epilogues import following_scale
+from kprune.graph.interpreter import execute
+from kprune.report.plots import style
+from kprune.report.plots.distances import require_similarity
+from kprune.selection import Plan
 from kprune.selection.limits import matching
-from kprune.structure import following_scale
+from kprune.utils.errors import OptionError
 
 MOST = 64  # tiles
 GAP = 0.18  # between tiles, in tiles
@@ -188,7 +188,7 @@ def map_tiles(graph: Graph, weight: SlicedWeight, data) -> np.ndarray:
     def run(call, operation, args, kwargs):
         outputs = operation(*args, **kwargs)
         if call.owner == id(weight.layer) and not found:
-            found.append(_keras.to_numpy(outputs)[0].astype(np.float64))
+            found.append(to_numpy(outputs)[0].astype(np.float64))
         return outputs
 
     execute(graph, images, run)

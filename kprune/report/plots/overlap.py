@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from kprune.errors import OptionError
-from kprune.plan import Plan
-from kprune.plots import style
+from kprune.report.plots import style
+from kprune.selection import Plan
+from kprune.utils.errors import OptionError
 
 
 def removed_filters(plan: Plan) -> list[np.ndarray]:

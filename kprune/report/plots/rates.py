@@ -3,10 +3,10 @@
 import numpy as np
 
 from kprune.criteria import Similarity
-from kprune.errors import OptionError
 from kprune.graph import trace
-from kprune.plots import style
-from kprune.plots.distances import compared_filters, require_similarity
+from kprune.report.plots import style
+from kprune.report.plots.distances import compared_filters, require_similarity
+from kprune.utils.errors import OptionError
 
 # The ranges that Wu 2023 explores.
 ALPHAS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1)

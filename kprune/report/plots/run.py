@@ -1,8 +1,8 @@
 """A pruning run at a glance: what each layer kept, and accuracy and FLOPs over the epochs."""
 
-from kprune.errors import OptionError
-from kprune.plan import Plan
-from kprune.plots import style
+from kprune.report.plots import style
+from kprune.selection import Plan
+from kprune.utils.errors import OptionError
 
 
 def plot_run(plan: Plan, history: dict, path, accuracy: str = "val_accuracy"):

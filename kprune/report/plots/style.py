@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from kprune.errors import OptionError
-from kprune.files import write_by_rename
+from kprune.utils.errors import OptionError
+from kprune.utils.files import write_by_rename
 
 # Okabe and Ito's palette, told apart by colour-blind readers; without its yellow, which is lost on white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kprune.errors import OptionError
-from kprune.plots import style
+from kprune.report.plots import style
+from kprune.utils.errors import OptionError
 
 SAME = 0.02  # runs of one method whose removed shares differ by less are one point, where no target tells
 

@@ -3,13 +3,13 @@
 import keras
 import numpy as np
 import pytest
+from models import STRUCTURES, build, residual, run
 from slow_elimination import build_network, choose
-from test_graph import STRUCTURES, build, residual, run
 
 import kprune
-from kprune.criteria.elimination import Quadratic, inverse, quadratics
+from kprune.criteria.statistics.normal_equations import RIDGE
+from kprune.criteria.statistics.optimal_brain_surgeon import Quadratic, inverse, quadratics
 from kprune.graph import trace
-from kprune.normal_equations import RIDGE
 
 layers = keras.layers
 

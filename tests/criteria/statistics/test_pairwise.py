@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kprune.criteria.pairs import BLOCK, Pairs, count_rows, cross_terms, less
 from kprune.criteria.similarity import distances, find_neighbours, guarded
+from kprune.criteria.statistics.pairwise import BLOCK, Pairs, count_rows, cross_terms, less
 
 SIZES = [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 37]
 

@@ -9,7 +9,7 @@ import pytest
 from keras import layers, ops
 
 import kprune
-from kprune.errors import ExportError, KpruneError, ModelError, OptionError
+from kprune.utils.errors import ExportError, KpruneError, ModelError, OptionError
 
 RNG = np.random.default_rng(0)
 WAVES = RNG.normal(size=(12, 6, 4)).astype("float32")
@@ -66,7 +66,7 @@ def test_a_crash_of_the_converter_is_an_error_whose_advice_works(quantize, kind,
 
 
 def test_other_models_are_converted_in_this_process(tmp_path, monkeypatch):
-    monkeypatch.setattr("kprune.export.tflite.convert_apart", None)
+    monkeypatch.setattr("kprune.deploy.export.conversion.convert_apart", None)
     kprune.export_tflite(images_net(), tmp_path / "net.tflite", quantize="int8", representative_data=IMAGES)
 
 

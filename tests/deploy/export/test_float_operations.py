@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from kprune.export import export_tflite
-from kprune.export._choices import choices
+from kprune.deploy.export import export_tflite
+from kprune.deploy.export.choices import choices
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 8, 8, 4)).astype("float32")
 PARTS = {

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from kprune.errors import ExportError, ModelError, OptionError
-from kprune.export import export_onnx, export_saved_model, export_tftrt, read_metadata, tensorrt
-from kprune.export._check import reason
-from kprune.export._metadata import SAVED_MODEL_FILE
-from kprune.export._runtime import kind_of, open_file
-from kprune.export._source import Source
+from kprune.deploy.export import export_onnx, export_saved_model, export_tftrt, read_metadata, tensorrt
+from kprune.deploy.export.check import reason
+from kprune.deploy.export.metadata import SAVED_MODEL_FILE
+from kprune.deploy.export.source import Source
+from kprune.deploy.runtimes.open import kind_of, open_file
+from kprune.utils.errors import ExportError, ModelError, OptionError
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(5, 8, 8, 8)).astype("float32")

@@ -10,12 +10,12 @@ import pytest
 from keras import layers, ops
 
 import kprune
-from kprune.errors import OptionError
-from kprune.export._litert import open_tflite
+from kprune.deploy.runtimes.litert import open_tflite
+from kprune.utils.errors import OptionError
 
 tf_keras = pytest.importorskip("tf_keras", reason="needs tf_keras")
 pytest.importorskip("tensorflow_model_optimization", reason="needs tensorflow-model-optimization")
-from kprune.quantization import quantize_aware  # noqa: E402
+from kprune.deploy.export.quantization_aware import quantize_aware  # noqa: E402
 
 IMAGES = np.random.default_rng(0).uniform(0, 3, size=(48, 8, 8, 3)).astype("float32")
 # tfmot and tf_keras still call what newer NumPy and TensorFlow warn about.
@@ -251,11 +251,11 @@ def test_the_process_stays_as_it_was():
 
 
 def test_an_environment_variable_that_was_set_stays_set(monkeypatch):
-    from kprune import quantization
+    from kprune.deploy.export import quantization_aware
 
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "0")
-    quantization.load_tfmot.cache_clear()
-    quantization.load_tfmot()
+    quantization_aware.load_tfmot.cache_clear()
+    quantization_aware.load_tfmot()
     assert os.environ["TF_USE_LEGACY_KERAS"] == "0"
 
 

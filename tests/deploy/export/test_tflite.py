@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kprune.benchmark import run_tflite
-from kprune.errors import ExportError, ModelError, OptionError
-from kprune.export import export_tflite
-from kprune.export._litert import open_tflite
-from kprune.export._source import Source
+from kprune.deploy.export import export_tflite
+from kprune.deploy.export.source import Source
+from kprune.deploy.runtimes.litert import open_tflite
+from kprune.deploy.timing import run_tflite
+from kprune.utils.errors import ExportError, ModelError, OptionError
 
 MODES = (None, "float16", "dynamic", "int8")
 RNG = np.random.default_rng(0)

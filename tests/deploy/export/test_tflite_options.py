@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kprune.benchmark import run_tflite
-from kprune.errors import OptionError
-from kprune.export import export_tflite, read_metadata
-from kprune.export._litert import open_tflite
+from kprune.deploy.export import export_tflite, read_metadata
+from kprune.deploy.runtimes.litert import open_tflite
+from kprune.deploy.timing import run_tflite
+from kprune.utils.errors import OptionError
 
 IMAGES = np.random.default_rng(0).uniform(0, 4, size=(20, 8, 8, 3)).astype("float32")
 

@@ -9,8 +9,9 @@ import pytest
 from keras import layers
 
 import kprune
-from kprune.errors import ModelError, OptionError
-from kprune.export import Export, export_tflite, micro_memory
+from kprune.deploy.export import Export, export_tflite
+from kprune.deploy.runtimes import micro_memory
+from kprune.utils.errors import ModelError, OptionError
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype("float32")
 RUN = """
@@ -22,7 +23,7 @@ interpreter.invoke()
 """
 
 needs_micro = pytest.mark.skipif(
-    not kprune.export.micro.importlib.util.find_spec("tflite_micro"), reason="needs tflite-micro"
+    not kprune.deploy.runtimes.tflite_micro.importlib.util.find_spec("tflite_micro"), reason="needs tflite-micro"
 )
 
 
@@ -107,7 +108,7 @@ def test_repeated_values_are_the_same_and_run_on_microcontrollers(repeat, tmp_pa
     options = {"quantize": "int8", "io_dtype": "int8", "representative_data": IMAGES}
     export = export_tflite(model, tmp_path / "net.tflite", **options)
     assert export.error < 0.05 and not export.float_operations
-    if kprune.export.micro.importlib.util.find_spec("tflite_micro"):
+    if kprune.deploy.runtimes.tflite_micro.importlib.util.find_spec("tflite_micro"):
         assert micro_memory(export.path).arena_bytes > 0
 
 
@@ -141,7 +142,7 @@ def test_other_files_and_a_missing_package_are_refused(tmp_path, files, monkeypa
     (tmp_path / "net.onnx").write_text("")
     with pytest.raises(ModelError, match="no TFLite file"):
         micro_memory(tmp_path / "net.onnx")
-    monkeypatch.setattr(kprune.export.micro, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(kprune.deploy.runtimes.tflite_micro, "PACKAGE", "no_such_package")
     with pytest.raises(ModelError, match="pip install tflite-micro"):
         micro_memory(files["chain"][1])
 

@@ -9,9 +9,9 @@ import pytest
 from keras import layers
 
 import kprune
-from kprune.benchmark import benchmark_tflite, run_tflite
-from kprune.errors import ModelError, OptionError
-from kprune.export import export_tflite
+from kprune.deploy.export import export_tflite
+from kprune.deploy.timing import benchmark_tflite, run_tflite
+from kprune.utils.errors import ModelError, OptionError
 
 # Far from symmetric, so that the zero points of the integers matter.
 IMAGES = np.random.default_rng(0).uniform(0, 4, size=(20, 16, 16, 3)).astype("float32")
@@ -36,7 +36,7 @@ def integer_file(nets, tmp_path_factory):
     """A file that takes and gives int8, as other tools write them."""
     import tensorflow as tf
 
-    from kprune.export._runtime import quiet
+    from kprune.deploy.runtimes.base import quiet
 
     with quiet():
         converter = tf.lite.TFLiteConverter.from_keras_model(nets[0])
@@ -75,7 +75,7 @@ def test_files_take_turns(monkeypatch):
         def invoke(self):
             order.append(self.path)
 
-    module = sys.modules["kprune.benchmark"]  # the package's attribute of this name is the function
+    module = sys.modules["kprune.deploy.timing.benchmark"]  # the package's attribute of this name is the function
     monkeypatch.setattr(module, "open_tflite", lambda path, threads: Fake(path))
     timings = benchmark_tflite("a", "b", warmup=1, runs=3)
     assert order == ["a", "b"] * 4 and [timing.path for timing in timings] == ["a", "b"]

@@ -5,16 +5,16 @@ import re
 import keras
 import numpy as np
 import pytest
+from models import run
 from random_models import randomize
-from test_callbacks import assert_masked, build, compiled, data, fit, gradual  # noqa: F401
-from test_graph import run
+from training_runs import assert_masked, compiled, fit, gradual
 
 import kprune
 from kprune.cost import CostModel
 from kprune.criteria import inform
 from kprune.graph import trace
+from kprune.graph.dead_channels import masked_sets
 from kprune.selection import bind, make_budget, select_by_score
-from kprune.zeros import masked_sets
 
 to_numpy = keras.ops.convert_to_numpy
 

@@ -5,14 +5,14 @@ import importlib
 import keras
 import numpy as np
 
-from kprune import _keras
-from kprune.compat.to_keras2 import START_ON_TENSORFLOW, need_tf_keras
-from kprune.errors import ModelError
-from kprune.export._source import Source
-from kprune.quantization._configs import Configs, depthwise_config, scheme
-from kprune.quantization._ranges import start_ranges
-from kprune.quantization._tfmot import load_tfmot
-from kprune.quantization._translation import QuantizableTranslation
+from kprune.compat.keras2.to_tf_keras import START_ON_TENSORFLOW
+from kprune.deploy.export.quantization_aware.configs import Configs, depthwise_config, scheme
+from kprune.deploy.export.quantization_aware.ranges import start_ranges
+from kprune.deploy.export.quantization_aware.tfmot import load_tfmot
+from kprune.deploy.export.quantization_aware.translation import QuantizableTranslation
+from kprune.deploy.export.source import Source
+from kprune.utils.errors import ModelError
+from kprune.utils.packages import need_tensorflow, need_tf_keras
 
 
 def quantize_aware(model: keras.Model, data=None):
@@ -57,7 +57,7 @@ def quantize_aware(model: keras.Model, data=None):
       >>> kprune.export_tflite(trained, "small.tflite", quantize="int8", check_data=x_test[:100])
     """
     need_tf_keras()
-    _keras.need_tensorflow("on which tf_keras runs", START_ON_TENSORFLOW)
+    need_tensorflow("on which tf_keras runs", START_ON_TENSORFLOW)
     tfmot, source = load_tfmot().quantization.keras, Source(model)
     samples = None if data is None else source.read(data, "data")
     with source.in_float32():

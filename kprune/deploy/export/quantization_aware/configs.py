@@ -3,7 +3,7 @@
 import functools
 import importlib
 
-from kprune.quantization._tfmot import load_tfmot
+from kprune.deploy.export.quantization_aware.tfmot import load_tfmot
 
 DEFAULT_8BIT = "tensorflow_model_optimization.python.core.quantization.keras.default_8bit"
 # Operations and layers that move values, or mix them within one scale, as TFLite's kernels do: a range of their own

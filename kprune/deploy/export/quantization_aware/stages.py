@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from kprune import _keras
+from kprune.compat.functional import functional, is_model, nodes
+from kprune.compat.variables import to_numpy
 
 layers = keras.layers
 # Layers over time, whose twins work on images of height 1.
@@ -38,7 +39,7 @@ def stages(layer, batchnorm=None, rank: int = 4) -> list:
       One layer, or for a separable convolution two; built, with weights. The last has the name of `layer`.
     """
     kind, config = type(layer).__name__, dict(layer.get_config())
-    weights = {weight.path.split("/")[-1]: _keras.to_numpy(weight) for weight in layer.weights}
+    weights = {weight.path.split("/")[-1]: to_numpy(weight) for weight in layer.weights}
     if type(layer) in IN_TIME:
         kind, weights = IMAGES[kind], {name: w if w.ndim == 1 else w[None] for name, w in weights.items()}
         config |= {name: (1, *config[name]) for name in SIZES if config.get(name) is not None}
@@ -82,7 +83,7 @@ def constants(operation, inputs: list) -> tuple | None:
         if any(value.ndim > 1 or value.size not in (1, channels) for value in pair):
             return None
     else:
-        mean, variance = (np.ravel(_keras.to_numpy(value)) for value in (operation.mean, operation.variance))
+        mean, variance = (np.ravel(to_numpy(value)) for value in (operation.mean, operation.variance))
         scale = 1 / np.maximum(np.sqrt(variance), keras.config.epsilon())
         pair = scale, -mean * scale
     return tuple(np.broadcast_to(value, (channels,)).copy() for value in pair)
@@ -133,16 +134,16 @@ def _takes_in(layer) -> bool:
 
 
 def _all_nodes(function) -> Iterator[tuple]:
-    for node in _keras.nodes(function):
+    for node in nodes(function):
         yield function, node
-        if _keras.is_model(node.operation):
-            yield from _all_nodes(_keras.functional(node.operation))
+        if is_model(node.operation):
+            yield from _all_nodes(functional(node.operation))
 
 
 def batchnorm_constants(layer) -> tuple[np.ndarray, np.ndarray]:
-    mean, variance = _keras.to_numpy(layer.moving_mean), _keras.to_numpy(layer.moving_variance)
-    scale = (_keras.to_numpy(layer.gamma) if layer.scale else 1.0) / np.sqrt(variance + layer.epsilon)
-    shift = (_keras.to_numpy(layer.beta) if layer.center else 0.0) - mean * scale
+    mean, variance = to_numpy(layer.moving_mean), to_numpy(layer.moving_variance)
+    scale = (to_numpy(layer.gamma) if layer.scale else 1.0) / np.sqrt(variance + layer.epsilon)
+    shift = (to_numpy(layer.beta) if layer.center else 0.0) - mean * scale
     return scale.astype("float32"), shift.astype("float32")
 
 

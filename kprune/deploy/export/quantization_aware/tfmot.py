@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 
-from kprune.errors import ModelError
+from kprune.utils.errors import ModelError
 
 
 @functools.cache

@@ -7,11 +7,11 @@ leave in float becomes part of the layer before it, or a convolution of each cha
 
 import keras
 
-from kprune import _keras
-from kprune.compat._configs import COMMON_ACTIVATIONS
-from kprune.compat.to_keras2 import Translation
-from kprune.quantization._dilated import DILATED, dilated_class
-from kprune.quantization._stages import affine, batchnorms, constants, is_rewritten, stages
+from kprune.compat.functional import bare_operation, first_input, functional, is_layer, is_model, transparent
+from kprune.compat.keras2.configs import COMMON_ACTIVATIONS
+from kprune.compat.keras2.to_tf_keras import Translation
+from kprune.deploy.export.quantization_aware.dilated import DILATED, dilated_class
+from kprune.deploy.export.quantization_aware.stages import affine, batchnorms, constants, is_rewritten, stages
 
 # Layers of several inputs that are made of pairs: TFLite has them for two inputs, each pair with a range of its own.
 PAIRS = {"Add": "Add", "Multiply": "Multiply", "Maximum": "Maximum", "Minimum": "Minimum", "Average": "Add"}
@@ -31,11 +31,11 @@ class QuantizableTranslation(Translation):
         self._images: dict[int, tuple] = {}  # by the id of a tensor, itself and the image that it was squeezed from
 
     def model(self, model: keras.Model):
-        self._folded, self._kept = batchnorms(_keras.functional(model))
+        self._folded, self._kept = batchnorms(functional(model))
         return super().model(model)
 
     def _prepare(self, node) -> None:
-        operation = _keras.transparent(node.operation)
+        operation = transparent(node.operation)
         if id(operation) in self._stages or id(operation) in self._twins:
             return
         batchnorm = self._folded.get(id(operation))
@@ -50,12 +50,12 @@ class QuantizableTranslation(Translation):
             self._twin(layer)
 
     def _apply(self, node, args: tuple, kwargs: dict):
-        operation = _keras.transparent(node.operation)
-        if _keras.is_model(operation):
+        operation = transparent(node.operation)
+        if is_model(operation):
             return super()._apply(node, args, kwargs)
-        if _keras.is_layer(operation):
+        if is_layer(operation):
             self._prepare(node)
-            tensor = _keras.first_input(args, kwargs)
+            tensor = first_input(args, kwargs)
             if id(operation) in self._stages:
                 return self._convolve(operation, tensor) if self._stages[id(operation)] else tensor
             if type(operation).__name__ in PAIRS and isinstance(tensor, (list, tuple)) and len(tensor) > 1:
@@ -135,11 +135,11 @@ class QuantizableTranslation(Translation):
         return self._with_number("Multiply", name, clipped, 1 / 6)
 
     def _with_number(self, kind: str, name: str, tensor, number: float):
-        operation = _keras.bare_operation(kind)(name=f"{name}_{kind.lower()}")
+        operation = bare_operation(kind)(name=f"{name}_{kind.lower()}")
         return self._as_operation(operation, (tensor, number), {})
 
     def _operation(self, kind: str, name: str, tensor, **options):
-        operation = _keras.bare_operation(kind)(**options, name=f"{name}_{kind.lower()}")
+        operation = bare_operation(kind)(**options, name=f"{name}_{kind.lower()}")
         return self._as_operation(operation, (tensor,), {})
 
 

@@ -1,0 +1,1 @@
+"""What knows nothing of pruning: errors, checks of options, files that appear whole, progress."""
