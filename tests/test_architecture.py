@@ -215,6 +215,16 @@ def test_no_module_imports_a_backend_when_it_is_imported():
     )
 
 
+def test_what_a_layer_is_stands_in_its_rule():
+    """Only rules, and what writes layers down in another Keras, ask for the type of a layer; all else asks its rule."""
+    asked = re.compile(r"(isinstance\(|issubclass\(|type\(\w+\) (is|in|==) ).*\blayers\.(?!Layer\b)[A-Z]")
+    translation = "kprune.deploy.export.quantization_aware"
+    others = (m for m in MODULES if room(m) not in ("rules", "compat") and not m.startswith(translation))
+    rooms = [MODULES[module] for module in others]
+    lines = ((path, n, line) for path in rooms for n, line in enumerate(path.read_text().splitlines(), 1))
+    refuse(f"{path.relative_to(ROOT)}:{n}: {line.strip()}" for path, n, line in lines if asked.search(line))
+
+
 def test_modules_are_short():
     """One with more lines wants to be two."""
     lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}

@@ -4,20 +4,16 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from kprune.compat.functional import bare_operation
-from kprune.compat.variables import to_numpy
 from kprune.rules.channels import Barrier, Channels
 from kprune.rules.linear_maps import LinearMap
 from kprune.rules.liveness import live_by_ids
+from kprune.rules.operators import OperatorConfig
 from kprune.utils.errors import OptionError
-
-if TYPE_CHECKING:
-    from kprune.rules.operators import OperatorConfig
 
 
 @dataclass(frozen=True)
@@ -146,7 +142,7 @@ class Rule:
         """What a layer that normalizes channels multiplies each of them by, float64; None for any other."""
         return None
 
-    def operator(self, call: Call) -> "OperatorConfig | None":
+    def operator(self, call: Call) -> OperatorConfig | None:
         """What its time on a device depends on but its widths; None where kprune cannot time it by itself."""
         return None
 
@@ -246,6 +242,15 @@ def channel_axis(layer, rank: int) -> int:
     return 1 if data_format == "channels_first" else rank - 1
 
 
+def map_size(call) -> tuple[int, ...] | None:
+    """Height and width of what a call reads, or None where that is no map of known size."""
+    shape = call.input_shapes[0]
+    if len(shape) != 4 or any(None in other[1:] for other in call.input_shapes):
+        return None
+    axis = channel_axis(call.operation, 4)
+    return tuple(length for index, length in enumerate(shape) if index not in (0, axis))
+
+
 def require_plain_kernel(layer):
     """Raises Barrier for a layer that computes with something else than its kernel."""
     if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
@@ -266,30 +271,3 @@ def constant_along(ids: np.ndarray, axes, what: str):
     """
     if any(ids.shape[axis] > 1 for axis in axes):
         raise Barrier(f"{what} works along the channel axis")
-
-
-def apply_elementwise(function: Callable, values: np.ndarray) -> np.ndarray:
-    """An elementwise function on constants, NaN for NaN."""
-    result = np.array(to_numpy(function(keras.ops.convert_to_tensor(values, dtype="float32"))), dtype=float)
-    result[np.isnan(values)] = np.nan
-    return result
-
-
-def maps_zero_to_zero(function: Callable) -> bool:
-    """Whether an elementwise function leaves a channel of zeros as it is."""
-    return bool(apply_elementwise(function, np.zeros(1))[0] == 0)
-
-
-@functools.cache
-def is_elementwise(function: Callable) -> bool:
-    """Whether an activation treats each channel by itself; found by changing one channel of a probe. A layer with
-    weights, which are made for its own channels, does not.
-    """
-    if isinstance(function, keras.layers.Layer):
-        function = type(function).from_config(function.get_config())  # the probe would build it for other sizes
-    probe = np.linspace(-2.0, 2.0, 48, dtype="float32").reshape(1, 2, 3, 8)
-    changed = probe.copy()
-    changed[..., 3] += 0.37
-    first, second = (to_numpy(function(keras.ops.convert_to_tensor(x))) for x in (probe, changed))
-    alike = first.shape == probe.shape and not getattr(function, "weights", None)
-    return alike and np.array_equal(np.delete(first, 3, -1), np.delete(second, 3, -1))

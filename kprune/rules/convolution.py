@@ -4,22 +4,12 @@ import keras
 import numpy as np
 
 from kprune.compat.variables import read, to_numpy, variables_by_name
-from kprune.rules.base import (
-    Call,
-    Rule,
-    Weight,
-    apply_elementwise,
-    channel_axis,
-    is_elementwise,
-    maps_zero_to_zero,
-    positions,
-    register_rule,
-    require_plain_kernel,
-)
+from kprune.rules.activations import apply_elementwise, is_elementwise, maps_zero_to_zero
+from kprune.rules.base import Call, Rule, Weight, channel_axis, map_size, positions, register_rule, require_plain_kernel
 from kprune.rules.channels import along, spread
 from kprune.rules.linear_maps import ConvolutionMap, LinearMap, SeparableMap, TransposedMap
 from kprune.rules.liveness import fold
-from kprune.rules.operators import OperatorConfig, map_size
+from kprune.rules.operators import OperatorConfig
 
 layers = keras.layers
 

@@ -4,17 +4,8 @@ import keras
 import numpy as np
 
 from kprune.compat.variables import variables_by_name
-from kprune.rules.base import (
-    Call,
-    Rule,
-    Weight,
-    apply_elementwise,
-    bare,
-    constant_along,
-    is_elementwise,
-    maps_zero_to_zero,
-    register_rule,
-)
+from kprune.rules.activations import apply_elementwise, is_elementwise, maps_zero_to_zero
+from kprune.rules.base import Call, Rule, Weight, bare, constant_along, register_rule
 from kprune.rules.channels import Barrier, along, spread
 
 layers = keras.layers

@@ -7,10 +7,10 @@ import numpy as np
 
 from kprune.compat.functional import application_layer
 from kprune.compat.variables import to_numpy
-from kprune.rules.base import Call, Rule, bare, register_rule
+from kprune.rules.base import Call, Rule, bare, map_size, register_rule
 from kprune.rules.channels import Barrier, varying_axes
 from kprune.rules.liveness import fold
-from kprune.rules.operators import OperatorConfig, map_size
+from kprune.rules.operators import OperatorConfig
 
 layers = keras.layers
 

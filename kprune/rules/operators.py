@@ -3,8 +3,6 @@
 import math
 from dataclasses import dataclass
 
-from kprune.rules.base import channel_axis
-
 
 @dataclass(frozen=True)
 class OperatorConfig:
@@ -43,12 +41,3 @@ class OperatorConfig:
         return f"{self.operation}{kernel}{strides}{dilation} {self.padding} at {by(map(str, self.size))}".replace(
             "  ", " "
         )
-
-
-def map_size(call) -> tuple[int, ...] | None:
-    """Height and width of what a call reads, or None where that is no map of known size."""
-    shape = call.input_shapes[0]
-    if len(shape) != 4 or any(None in other[1:] for other in call.input_shapes):
-        return None
-    axis = channel_axis(call.operation, 4)
-    return tuple(length for index, length in enumerate(shape) if index not in (0, axis))

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
-from kprune.rules.base import Call, Rule, bare, channel_axis, constant_along, register_rule
+from kprune.rules.base import Call, Rule, bare, channel_axis, constant_along, map_size, register_rule
 from kprune.rules.channels import along, spread
-from kprune.rules.operators import OperatorConfig, map_size
+from kprune.rules.operators import OperatorConfig
 
 layers = keras.layers
 
