@@ -21,6 +21,7 @@ class DataCriterion(Criterion):
     """
 
     needs: tuple[Measure, ...] = ()
+    images_only = False  # whether it looks at the images of a repair and at no more
 
     def channel_scores(self, *sums: dict[str, np.ndarray]) -> np.ndarray:
         """Scores of one layer.

@@ -26,6 +26,7 @@ class ReconstructionError(DataCriterion):
 
     options = ()
     over_gain = True
+    images_only = True
 
     def __init__(self):
         super().__init__("global")

@@ -2,10 +2,11 @@
 
 from kprune.graph import trace
 from kprune.graph.dead_channels import dead_sets
-from kprune.pruning.pipeline import apply_to_graph, check_mode, plan_graph, with_data
+from kprune.pruning.pipeline import apply_to_graph, check_mode, plan_graph, take_once, with_data
 from kprune.selection import Plan
 from kprune.selection.targets import Targets
 from kprune.surgery import rebuild
+from kprune.utils.checks import check_flag
 
 
 def plan_pruning(
@@ -69,7 +70,7 @@ def apply_plan(model, plan: Plan, mode: str = "hard", data=None):
       mode: "hard": a smaller, plain model. "soft": the same shapes, removed weights held at zero by `MaskedLayer`
         wrappers, to be trained on and stripped later. The two compute the same function.
       data: a few hundred images (labels are not needed) from which the weights that stay are repaired by least squares,
-        see `kprune.surgery.reconstruct`; None: no repair.
+        see `kprune.surgery.repair`; None: no repair.
 
     Returns:
       A `keras.Model` with the same inputs, outputs and names, compiled as `model` is, its optimizer state kept.
@@ -120,7 +121,10 @@ def prune_model(
       >>> small.fit(x_train, y_train, epochs=10)
     """
     check_mode(mode)
-    criterion, graph = with_data(criterion, data, repair), trace(model)
+    check_flag("repair", repair)
+    graph = trace(model)
+    data = take_once(graph, criterion, data) if repair else data
+    criterion = with_data(criterion, data, repair)
     targets = Targets(target_flops, target_params, target_latency, latency, input_shape, data)
     plan = plan_graph(graph, targets, criterion, limits, strict)
     return apply_to_graph(graph, plan, mode, data if repair else None)

@@ -4,11 +4,12 @@ import keras
 
 from kprune.criteria import Criterion, get_criterion, inform
 from kprune.criteria.base import require_finite_weight
+from kprune.criteria.statistics.linear_layers import images_for
 from kprune.graph import Graph
 from kprune.graph.batches import check_kind, require_rereadable
 from kprune.selection import Bounds, Budget, Plan, bind, make_plan, select
 from kprune.selection.targets import Targets
-from kprune.surgery import rebuild, reconstruct
+from kprune.surgery import rebuild, repair
 from kprune.surgery.compensation import handed_on, merge_factors
 from kprune.utils.checks import check_flag
 from kprune.utils.errors import ModelError, OptionError
@@ -102,10 +103,26 @@ def apply_to_graph(graph: Graph, plan: Plan, mode: str, data=None):
     check_mode(mode)
     if not isinstance(plan, Plan):
         raise OptionError(f"plan is a {type(plan).__name__}.", "A kprune.Plan.", "Read files with kprune.Plan.load.")
-    keep, values = plan.mask(graph), handed_on(graph, plan)
-    if data is not None:
-        values = reconstruct(graph, keep, data, values)
-    return rebuild(graph, keep, masked=mode == "soft", values=values)
+    keep, values, soft = plan.mask(graph), handed_on(graph, plan), mode == "soft"
+    if data is None:
+        return rebuild(graph, keep, masked=soft, values=values)
+    data = images_for(graph, data)  # refused before anything is built
+    small = rebuild(graph, keep, values=values, compiled=not soft)
+    repaired = repair(small, graph, keep, data_of(data))
+    return rebuild(graph, keep, masked=True, values=repaired.values()) if soft else small
+
+
+def take_once(graph: Graph, criterion, data):
+    """The images that both a repair and the default criterion look at, so that data are read once; other data, and
+    those of a criterion that looks at more, as they are.
+    """
+    both = criterion is None or getattr(get_criterion(criterion), "images_only", False)
+    return data_of(images_for(graph, data)) if data is not None and both else data
+
+
+def data_of(images: tuple):
+    """Arrays, one per input of a model, as `fit` takes them."""
+    return images[0] if len(images) == 1 else list(images)
 
 
 def check_mode(mode: str):

@@ -16,7 +16,6 @@ from kprune.graph import Graph, calls_by_operation, trace
 from kprune.graph.epilogues import Landing, landings, scale_of
 from kprune.graph.interpreter import Step, run, walk
 from kprune.rules.linear_maps import Places
-from kprune.surgery.rebuild import rebuild
 from kprune.surgery.refit import Intercept, Refit
 from kprune.utils.progress import Progress
 
@@ -25,10 +24,8 @@ HELD_BACK = 8  # of so many images one is not fitted to, but judges the fit
 logger = logging.getLogger("kprune")
 
 
-def reconstruct(
-    graph: Graph, keep: np.ndarray, data, values: dict | None = None, verbose=None
-) -> dict[int, np.ndarray]:
-    """Fits the readers of a pruned network, one after the other from the input on, to the unpruned one.
+def repair(small, graph: Graph, keep: np.ndarray, data, verbose=None) -> "Repair":
+    """Fits the readers of a pruned network, in place, one after the other from the input on, to the unpruned one.
 
     For each kernel that is a matrix product: `W = argmin ||Y - X W||^2 + ridge ||W - W_0||^2`, `X` what the layer sees
     in the network pruned and repaired so far, `Y` what it gave in the original network, both at output places drawn by
@@ -43,23 +40,21 @@ def reconstruct(
     layers that no fit serves.
 
     Args:
-      graph: the traced model; only read.
-      keep: the decision, one boolean per channel set.
+      small: the pruned network, as `rebuild(graph, keep)` makes it; its weights are changed.
+      graph: the traced original; only read.
+      keep: the decision between the two, one boolean per channel set.
       data: images, see `kprune.graph.batches.batches_of`; labels are not needed. At most 1024 of them are used, and
         fewer where the activations of both networks would take more than 2 GB.
-      values: weights that stand for the model's own, by the id of the variable, or None.
       verbose: 0 for no progress bar; None: as `keras.config` has it.
 
     Returns:
-      New weights by the id of the variable, in the original shapes, `values` among them.
+      What was done; its `values` are the weights in the shapes of the original.
 
     Raises:
       OptionError: the images do not fit the model.
     """
-    small = rebuild(graph, keep, values=values)
-    pruned = trace(small)
     images = images_for(graph, data)
-    held = held_back(len(images[0]))
+    pruned, held = trace(small), held_back(len(images[0]))
     work = Repair(graph, pruned, keep, held)
     with without_gradients():
         before = [as_float(y) for y in run(pruned, [x[work.judges] for x in images])]
@@ -68,7 +63,9 @@ def reconstruct(
             wanted, after = work.sweep(images, Progress(len(work.readers), "layer", verbose if sweep == 0 else 0))
     errors = [output_error(wanted, outputs) for outputs in (before, after)]
     work.tell(len(images[0]), errors)
-    return {**(values or {}), **(work.values() if errors[1] <= errors[0] else {})}
+    if not errors[1] <= errors[0]:
+        work.undo()
+    return work
 
 
 def held_back(count: int) -> np.ndarray:
@@ -252,6 +249,11 @@ class Repair:
             return None
         mean = variables_by_name(self.twin[norms[0].path])["moving_mean"]
         return Intercept(mean, as_float(mean), (), -1.0)
+
+    def undo(self):
+        """Gives the pruned network back the weights that it had."""
+        for refit in (refit for refits in self.readers.values() for refit in refits):
+            refit.undo(self.twin[refit.reader.weight.path])
 
     def values(self) -> dict[int, np.ndarray]:
         """The weights of the pruned network in the shapes of the original, by the id of the original's variable."""

@@ -188,13 +188,14 @@ def unless_stopped(change: Callable, unchanged, *args):
         return unchanged
 
 
-def rebuild(graph: Graph, keep: np.ndarray, masked: bool = False, values: dict | None = None):
+def rebuild(graph: Graph, keep: np.ndarray, masked: bool = False, values: dict | None = None, compiled: bool = True):
     """A new model under a decision, compiled as the old one was, its optimizer state sliced with the weights.
 
     Args:
       graph: the traced model; read only.
       keep: bool, one per channel set.
       masked, values: see `Rebuilder`.
+      compiled: whether it is compiled as the old one was; not, where it is a step on the way.
 
     Returns:
       A `keras.Model`.
@@ -208,7 +209,8 @@ def rebuild(graph: Graph, keep: np.ndarray, masked: bool = False, values: dict |
             "channels_last, another target or Limits(round_to=...), or run the model on JAX or PyTorch.",
             path,
         )
-    compile_alike(graph.model, model, rebuilder)
+    if compiled:
+        compile_alike(graph.model, model, rebuilder)
     return model
 
 

@@ -111,8 +111,13 @@ class Refit:
         errors = [judged.error(fit) for fit in fits]
         fitted = fits[int(np.argmin(errors))]
         self.error = judged.error(None), min(errors)
-        if self.left_out:
-            fitted = Fit(np.zeros_like(fitted.change), np.zeros_like(fitted.shift))
+        self.apply(layer, Fit(0 * fitted.change, 0 * fitted.shift) if self.left_out else fitted)
+
+    def undo(self, layer):
+        """Gives a layer of the pruned network back what it had."""
+        self.apply(layer, Fit(np.zeros_like(self.start), np.zeros((len(self.start), self.start.shape[2]))))
+
+    def apply(self, layer, fitted: Fit):
         kernel = variables_by_name(layer)[self.linear.weight]
         matrix = (self.start + fitted.change).astype(np.float32)
         kernel.assign(self.linear.kernel(layer, matrix, tuple(kernel.shape)))
