@@ -5,7 +5,7 @@ python examples/distributed_training.py --strategy=multiworker    # two processe
 KERAS_BACKEND=jax python examples/distributed_training.py --strategy=data_parallel
 
 The devices are parts of this machine's CPU. On a cluster, set TF_CONFIG on every machine and run
-`--strategy=multiworker` there; with GPUs, leave `split_cpu` out. See docs/distributed.md.
+`--strategy=multiworker` there; with GPUs, leave `split_cpu` out. See docs/guides/distributed.md.
 """
 
 import functools

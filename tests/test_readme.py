@@ -83,7 +83,7 @@ model.fit(numpy.zeros((8, 8, 8, 3)), numpy.zeros(8), verbose=0)
 
 
 def test_there_are_blocks():
-    assert len(blocks_of("README.md")) >= 7 and PAGES["docs/distributed.md"]
+    assert len(blocks_of("README.md")) >= 7 and PAGES["docs/guides/distributed.md"]
 
 
 @pytest.mark.filterwarnings("ignore")

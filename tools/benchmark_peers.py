@@ -28,7 +28,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("peers", ["all"], "Which tools: kprune, torch-pruning, mct, tfmot, or all.")
 flags.DEFINE_float("target", 0.5, "Share to remove, 0..1.")
 flags.DEFINE_string("cache", None, "Folder of the virtual environments (default: peers in the user's cache).")
-flags.DEFINE_string("output", "docs/peers.md", "The Markdown file; the same facts as JSON beside it.")
+flags.DEFINE_string("output", "docs/results/peers.md", "The Markdown file; the same facts as JSON beside it.")
 flags.DEFINE_float("minutes", 20, "The longest that one tool may take, its installation apart.")
 flags.DEFINE_string("remark", "", "Said in the rows of this run, such as what else the machine did.")
 flags.DEFINE_integer("threads", 1, "CPU threads that each tool may use.")

@@ -1,6 +1,6 @@
 """Measures how the time and memory of planning grow with a network, and where pruning spends its time.
 
-  python tools/benchmark_scale.py --output=scaling.json --plot=docs/images/scaling.png --page=docs/scaling.md
+  python tools/benchmark_scale.py --output=scaling.json --plot=docs/images/scaling.png --page=docs/results/scaling.md
   python tools/benchmark_scale.py --doublings=2 --criteria=l1 --models=            # a short look
   OPENBLAS_NUM_THREADS=1 python tools/benchmark_scale.py                           # beside other work
 

@@ -4,7 +4,7 @@
   python tools/measure_alignment.py --runtimes=litert --runtimes=onnxruntime --size=14 --threads=2
 
 Prints Markdown: microseconds of a 3x3 and a 1x1 conv by output channels, then by input channels, with 64 on the other
-side. docs/alignment.md has such tables, and the presets of kprune.Limits(round_to=...) that follow from them.
+side. docs/results/alignment.md has such tables, and the presets of kprune.Limits(round_to=...) that follow from them.
 Let nothing else run meanwhile. A mistake gives one line and exit code 2.
 """
 

@@ -26,7 +26,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("models", ["*"], "Names or patterns of models, separated by commas.")
 flags.DEFINE_float("target", 0.5, "Share of the FLOPs (multiply-accumulates) to remove, 0..1.")
 flags.DEFINE_string("criterion", "l1", "What chooses the filters.")
-flags.DEFINE_string("output", "docs/survey.md", "The Markdown file.")
+flags.DEFINE_string("output", "docs/results/survey.md", "The Markdown file.")
 flags.DEFINE_string("results", "survey.jsonl", "Results so far, one model a line; deleted by hand for a fresh start.")
 
 OUTPUT_REASONS = re.compile(r"it is a model output|.*activation( of '[^']*')? mixes channels")

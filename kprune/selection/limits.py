@@ -24,7 +24,7 @@ class Limits:
       max_rate: the largest share of its filters that a layer may lose, 0..1, or None.
       round_to: a layer that loses filters keeps a multiple of this number, frozen filters counted; or the name of a
         preset, by which it keeps one of the widths that a runtime's kernels are made for: "litert", "litert-int8",
-        "onnxruntime", "tensorrt-fp16" or "tensorrt-int8" (`kprune.selection.PRESETS`; docs/alignment.md has the
+        "onnxruntime", "tensorrt-fp16" or "tensorrt-int8" (`kprune.selection.PRESETS`; docs/results/alignment.md: the
         measurements). A layer that has no such width below its number of filters loses none. The target is still met:
         where a layer stands between two widths it keeps the larger, and others lose more.
 

@@ -30,12 +30,12 @@ class Preset:
         return fits
 
 
-XNNPACK = "measured with LiteRT 2.3 (XNNPACK) on x86 with AVX-512, docs/alignment.md"
+XNNPACK = "measured with LiteRT 2.3 (XNNPACK) on x86 with AVX-512, docs/results/alignment.md"
 TENSORRT = "https://docs.nvidia.com/deeplearning/tensorrt/latest/reference/data-format-desc.html"
 PRESETS = {
     "litert": Preset(((16, 16), (None, 32)), XNNPACK),
     "litert-int8": Preset(((None, 16),), XNNPACK),
-    "onnxruntime": Preset(((None, 16),), "measured with onnxruntime 1.31 on x86 with AVX-512, docs/alignment.md"),
+    "onnxruntime": Preset(((None, 16),), "measured with onnxruntime 1.31 on AVX-512, docs/results/alignment.md"),
     "tensorrt-fp16": Preset(((None, 8),), f"NHWC8, vectors of 8 channels: {TENSORRT}"),
     "tensorrt-int8": Preset(((None, 32),), f"NC/32HW32, vectors of 32 channels: {TENSORRT}"),
 }

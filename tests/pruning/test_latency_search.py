@@ -195,7 +195,7 @@ def test_the_stopwatch_of_this_machine_times_files(tmp_path):
 
 
 def test_a_profile_prices_every_layer_that_has_a_kind_and_is_near_the_whole(tmp_path):
-    """Near within a factor of five: the test machine is busy. docs/alignment.md has what was measured in quiet."""
+    """Near within a factor of five: the test machine is busy. docs/results/alignment.md measured in quiet."""
     pytest.importorskip("ai_edge_litert")
     inputs = keras.Input((16, 16, 3))
     x = y = conv(conv(inputs, 8, "a"), 8, "b")

@@ -213,14 +213,14 @@ def test_scale_is_measured_once_fitted_and_drawn(tool, folder):
         assert slope == pytest.approx(math.log(b["seconds"] / a["seconds"]) / math.log(b["weights"] / a["weights"]))
 
     (folder / "images").mkdir()
-    (folder / "docs").mkdir()
-    written = ["--plot=images/scaling.png", "--page=docs/scaling.md"]
+    (folder / "docs/results").mkdir(parents=True)
+    written = ["--plot=images/scaling.png", "--page=docs/results/scaling.md"]
     code, printed, _ = tool("benchmark_scale", *SCALE, "--criteria=l1", "--models=MobileNet", "--size=32", *written)
     results = json.loads((folder / "scaling.json").read_text())
     assert code == 0 and "filters x" not in printed and results["series"] == series  # what is known is kept
     assert (folder / "images/scaling.png").stat().st_size > 10_000
-    page = (folder / "docs/scaling.md").read_text()
-    assert "](../images/scaling.png)" in page and "| similarity | width | 4 x 8 to 8 x 8 |" in page
+    page = (folder / "docs/results/scaling.md").read_text()
+    assert "](../../images/scaling.png)" in page and "| similarity | width | 4 x 8 to 8 x 8 |" in page
     (row,) = results["stages"]
     assert sum(row["stages"].values()) == pytest.approx(row["seconds"])
     assert all(row["stages"][name] > 0 for name in ("trace", "scores", "selection", "surgery", "rest"))
