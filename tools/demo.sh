@@ -5,4 +5,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/_venv.sh
 use_venv examples,export
 
-python examples/digits_demo.py "$@"
+# TensorFlow's libraries greet on stderr while they are loaded, before any setting is read. Their errors and those of
+# Python pass.
+without_greetings() {
+    grep --line-buffered -vE \
+        -e '^WARNING: All log messages before absl::InitializeLog\(\) is called' \
+        -e '^[IW][0-9]{4} [0-9:.]+ +[0-9]+ [a-z_]+\.cc:[0-9]+\]' \
+        -e '^To enable the following instructions: ' >&2 || true
+}
+
+export TF_CPP_MIN_LOG_LEVEL=2
+python examples/digits_demo.py "$@" 2> >(without_greetings)
