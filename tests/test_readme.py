@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 def pages():
     """What else than the README has blocks."""
-    return sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
+    return sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 
 
 def blocks_of(page):
@@ -43,19 +43,25 @@ def small_network():
 
 
 @pytest.fixture(scope="module")
-def namespace(tmp_path_factory):
+def folder(tmp_path_factory):
+    """What lies where a user works: files of an exported network, and one of Keras 2."""
+    folder = tmp_path_factory.mktemp("readme")
+    kprune.export_tflite(small_network(), folder / "model.tflite")
+    small_network().save(folder / "mobilenet_2019.h5")
+    return folder
+
+
+@pytest.fixture
+def namespace():
     """What a user has before the first block: a trained, compiled network, and data."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(256, 8, 8, 3)).astype("float32"), rng.integers(0, 3, 256)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model = small_network()
     model.compile("sgd", loss, metrics=["accuracy"])
-    folder = tmp_path_factory.mktemp("readme")
-    kprune.export_tflite(model, folder / "model.tflite")
-    small_network().save(folder / "mobilenet_2019.h5")
     return {
-        **{"keras": keras, "model": model, "loss": loss, "validation": (x, y), "before": 1.0, "folder": folder},
-        **{"x_train": x, "y_train": y, "x_test": x, "accuracy": lambda model, data: 1.0},
+        **{"model": model, "loss": loss, "validation": (x, y), "x_train": x, "y_train": y, "x_test": x},
+        "accuracy": lambda model, data: 1.0,
     }
 
 
@@ -82,26 +88,36 @@ model.fit(numpy.zeros((8, 8, 8, 3)), numpy.zeros(8), verbose=0)
 """
 
 
+GUIDES = sorted(path.stem for path in ROOT.glob("docs/guides/*.md"))
+
+
 def test_there_are_blocks():
-    assert len(blocks_of("README.md")) >= 7 and PAGES["docs/guides/distributed.md"]
+    assert blocks_of("README.md") and len(GUIDES) >= 9
+    assert all(PAGES[f"docs/guides/{guide}.md"] for guide in GUIDES) and sum(map(len, PAGES.values())) >= 50
+
+
+def test_every_function_is_shown_in_a_block():
+    """Of what users call; but for what needs a device or a GPU's TensorFlow, and what one is only given."""
+    shown = "\n".join(block for page in ("README.md", *PAGES) for block in blocks_of(page))
+    names = {name for name in kprune.__all__ if not name.endswith("Error")}
+    names -= {"Cost", "PruningRecord", "MaskedLayer", "Measurement", "Report"}
+    names -= {"export_tftrt", "from_tf_keras", "to_tf_keras"}
+    assert not [name for name in sorted(names) if not re.search(rf"\b{name}\b", shown)]
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_readme_runs(namespace, monkeypatch):
-    monkeypatch.chdir(namespace["folder"])
+def test_the_readme_runs(folder, namespace, monkeypatch):
+    monkeypatch.chdir(folder)
     run_blocks("README.md", namespace)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow's strategies")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", [page for page, blocks in PAGES.items() if blocks])
-def test_the_pages_of_docs_run(page, namespace, monkeypatch):
+def test_the_pages_of_docs_run(page, folder, namespace, monkeypatch):
     tf = pytest.importorskip("tensorflow")
-    monkeypatch.chdir(namespace["folder"])
-    own = {"tf": tf, "kprune": kprune, "build": small_network, "worker": 0}
-    run_blocks(
-        page, own | {name: namespace[name] for name in ("keras", "loss", "model", "x_train", "y_train", "x_test")}
-    )
+    monkeypatch.chdir(folder)
+    run_blocks(page, namespace | {"keras": keras, "tf": tf, "kprune": kprune, "build": small_network, "worker": 0})
 
 
 def test_jax_blocks_run():
