@@ -89,6 +89,9 @@ class MaskedLayer(keras.layers.Wrapper):
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)
 
+    def compute_output_spec(self, *args, **kwargs):
+        return self.layer.compute_output_spec(*args, **kwargs)  # also where the layer has no `compute_output_shape`
+
     def get_config(self):
         return {**super().get_config(), "masks": self.masks}
 

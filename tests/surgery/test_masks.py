@@ -7,6 +7,8 @@ import numpy as np
 from models import build, residual, run
 
 import kprune
+from kprune.rules import Rule, Weight
+from kprune.rules.channels import along
 
 # As Keras 3.15 saved it then.
 SAVED = {
@@ -49,3 +51,35 @@ def test_a_model_saved_before_computes_the_same(tmp_path):
     images = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype("float32")
     loaded = keras.saving.load_model(tmp_path / "then.keras")
     np.testing.assert_array_equal(run(loaded, images), run(soft, images))
+
+
+@keras.saving.register_keras_serializable("kprune_tests")
+class Factor(keras.layers.Layer):
+    """As users write layers: the shape of its output is left to Keras."""
+
+    def build(self, shape):
+        self.factor = self.add_weight(shape=(shape[-1],), initializer="ones", name="factor")
+
+    def call(self, x):
+        return keras.ops.tanh(x * self.factor)
+
+
+@kprune.register_rule(Factor)
+class FactorRule(Rule):
+    def rests(self, call):
+        return call.resting[0]
+
+    def weights(self, call):
+        return [Weight("factor", (along(call.ids_in[0], -1, call.input_shapes[0][-1]),))]
+
+
+def test_a_layer_that_does_not_say_its_output_shape_is_masked(tmp_path):
+    inputs = keras.Input((6, 6, 3))
+    x = keras.layers.Conv2D(4, 1)(Factor(name="factor")(keras.layers.Conv2D(8, 3)(inputs)))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+    plan, images = kprune.plan_pruning(model, 0.4), np.random.default_rng(0).normal(size=(4, 6, 6, 3))
+    soft, hard = kprune.apply_plan(model, plan, mode="soft"), kprune.apply_plan(model, plan)
+    soft.save(tmp_path / "soft.keras")
+    assert isinstance(soft.get_layer("factor"), kprune.MaskedLayer)
+    np.testing.assert_allclose(run(soft, images), run(hard, images), atol=1e-5)
+    np.testing.assert_array_equal(run(keras.saving.load_model(tmp_path / "soft.keras"), images), run(soft, images))
