@@ -63,6 +63,15 @@ def test_each_public_name_has_an_entry_in_the_api():
     assert not sorted(set(kprune.criteria.__all__) - {"Informed", "collect", "get_criterion", "inform"} - names)
 
 
+def test_no_entry_is_a_module():
+    """`kprune.pruning.search_space` is a file as well as the function in it; the builder takes the file."""
+    entries = re.findall(r"^::: (\S+)$", "\n".join(map(read, TEXTS)), re.MULTILINE)
+    paths = {entry: ROOT / entry.replace(".", "/") for entry in entries}
+    assert len(entries) > 50 and not [
+        e for e, path in paths.items() if path.is_dir() or path.with_suffix(".py").exists()
+    ]
+
+
 def notebook():
     return json.loads(read("docs/quickstart.ipynb"))
 

@@ -19,7 +19,7 @@ OUTPUT = flags.DEFINE_string("output", "docs/images/channel_ids.png", "The pictu
 SPOTS = {"stem": (1.3, 0), "conv1": (4.1, 0), "relu": (6.1, 0), "conv2": (8.1, 0), "add": (10.9, 0), "pool": (12.9, 0)}
 SPOTS |= {"logits": (14.9, 0)}
 WORDS = {"stem": "Conv2D(4)", "conv1": "Conv2D(3)", "relu": "ReLU", "conv2": "Conv2D(4)", "add": "Add"}
-WORDS |= {"pool": "GlobalAvgPool", "logits": "Dense(3)"}
+WORDS |= {"pool": "average", "logits": "Dense(3)"}
 KERNELS = {"stem": 1.3, "conv1": 5.1, "conv2": 9.1, "logits": 13.9}  # where the kernels are drawn
 COLOURS = [*PALETTE[:6], "#8A7FD1"]
 FROZEN, INK, GONE = "#B8BDC4", "#22262B", 0.16
@@ -65,7 +65,7 @@ class Picture:
             rim = {"facecolor": "none", "edgecolor": colour, "linestyle": (0, (2, 1.5))}
             self.axes.add_patch(FancyBboxPatch(low, size, size, **rim, **style))
         ink = colour if gone else "white" if int(channel_set) in self.colours else INK
-        self.axes.text(x, y - 0.01, text, ha="center", va="center", color=ink, fontsize=9, weight="bold", zorder=4)
+        self.axes.text(x, y - 0.01, text, ha="center", va="center", color=ink, fontsize=8.5, weight="bold", zorder=4)
 
     def tensor(self, x, y, ids):
         """The ids of a tensor, one below the other."""
@@ -132,7 +132,7 @@ class Picture:
 
 def draw(graph, path):
     """Draws the network, and writes the picture."""
-    figure = new_figure(12.6, 6.9)
+    figure = new_figure(9.8, 5.5)
     axes = figure.add_subplot()
     axes.set_xlim(-0.8, 16.6)
     axes.set_ylim(-6.0, 3.5)
@@ -141,7 +141,7 @@ def draw(graph, path):
     tied = graph.calls[4].ids_in
     removed = int(graph.sets.set_of[tied[0].ravel()[2]])
     picture = Picture(graph, axes, removed)
-    title = {"ha": "left", "fontsize": 11.5, "weight": "bold", "color": INK}
+    title = {"ha": "left", "fontsize": 11, "weight": "bold", "color": INK}
     picture.note(-0.5, 3.2, "Every layer that makes channels gives them ids; operations carry the ids along", **title)
     picture.flow(0.35)
     pairs = ", ".join(f"{a} with {b}" for a, b in zip(*(ids.ravel() for ids in tied), strict=True))
