@@ -43,6 +43,11 @@ def measure(name, model, path, quantize, train_images, test, exports):
     }
 
 
+def tell_epoch(epoch, logs):
+    removed, accuracy = logs["pruned_flops"], logs["val_accuracy"]
+    print(f"  epoch {epoch + 1:>2}: {removed:4.0%} of the FLOPs removed, accuracy {accuracy:.1%}", flush=True)
+
+
 def prune_and_tune(model, train, test, epochs, tuning_epochs, target):
     """Prunes during `fit`, strips, fine-tunes.
 
@@ -50,7 +55,8 @@ def prune_and_tune(model, train, test, epochs, tuning_epochs, target):
       The small model, the plan, and the history of the epochs with the callback and after.
     """
     callback = kprune.SimilarityPruning(target_flops=target)
-    train_digits(model, *train, epochs=epochs, callbacks=[callback], validation_data=test)
+    progress = keras.callbacks.LambdaCallback(on_epoch_end=tell_epoch)
+    train_digits(model, *train, epochs=epochs, callbacks=[callback, progress], validation_data=test)
     history = dict(model.history.history)
     plan = callback.plan
     small = kprune.strip(model)

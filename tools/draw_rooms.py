@@ -79,8 +79,8 @@ def draw(order, arrows, seen, lines, path):
     """Draws the rooms on their floors, and a table of all imports beside them."""
     from kprune.report.plots.style import new_figure, save_figure
 
-    figure = new_figure(11.5, 6.4)
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
+    figure = new_figure(10.0, 5.8)
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.45])
     draw_floors(left, order, without_shortcuts(arrows, seen), heights(order, arrows), lines)
     draw_table(right, order, arrows)
     save_figure(figure, path)

@@ -24,7 +24,7 @@ def run_script(monkeypatch):
             defined = flags.FLAGS.flags_by_module_dict()
             for flag in [flag for module in {program, run_name} for flag in defined.get(module, ())]:
                 delattr(flags.FLAGS, flag.name)
-            for name in ("config", "save_config"):
+            for name in {"config", "save_config"}.intersection(flags.FLAGS):
                 flags.FLAGS[name].unparse()
 
     return run
