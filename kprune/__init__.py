@@ -17,6 +17,7 @@ from kprune.pruning import (
     plan_rates,
     prune_iteratively,
     prune_model,
+    prune_within_accuracy,
     search_space,
     strip,
 )
@@ -45,6 +46,7 @@ __all__ = [
     # round by round, to an accuracy, to milliseconds
     "prune_iteratively",
     "find_target",
+    "prune_within_accuracy",
     "prune_to_latency",
     "PruningRecord",
     # what says which filters go, what layers do to channels, what a model costs

@@ -23,7 +23,8 @@ INSIDE = {
     "kprune.compat": "* keras2".split(),
     "kprune.criteria": "statistics base data_criterion *".split(),
     "kprune.deploy": "runtimes export timing".split(),
-    "kprune.pruning": "record run_folder pipeline * target_search trial_files latency_search callbacks".split(),
+    "kprune.pruning": ["record", "run_folder", "pipeline", "*"]
+    + "target_search trial_files accuracy_search latency_search callbacks".split(),
     "kprune.report": "measurement plots *".split(),
 }
 # Only these may import a backend or Keras' private parts.
@@ -41,6 +42,7 @@ ARGUMENTS = {
     "kprune.pruning.callbacks.similarity.SimilarityPruning.__init__": 12,
     "kprune.pruning.rounds.prune_iteratively": 15,
     "kprune.pruning.target_search.find_target": 13,
+    "kprune.pruning.accuracy_search.prune_within_accuracy": 11,
     "kprune.pruning.latency_search.prune_to_latency": 15,
     "kprune.deploy.export.tflite.export_tflite": 9,
 }

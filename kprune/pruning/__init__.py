@@ -1,5 +1,6 @@
 """What users call: at once, while training, round by round, to an accuracy, to milliseconds."""
 
+from kprune.pruning.accuracy_search import prune_within_accuracy, top1_accuracy
 from kprune.pruning.callbacks import BatchNormPenalty, GradualPruning, SimilarityPruning
 from kprune.pruning.one_shot import apply_plan, plan_pruning, prune_model, strip
 from kprune.pruning.rates import plan_rates
@@ -26,8 +27,10 @@ __all__ = [
     "prune_iteratively",
     "prune_model",
     "prune_to_latency",
+    "prune_within_accuracy",
     "search_space",
     "strip",
+    "top1_accuracy",
 ]
 
 
