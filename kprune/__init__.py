@@ -2,32 +2,35 @@
 
 import importlib
 
-from kprune import criteria
-from kprune.compat.keras2 import from_tf_keras, load_keras2, to_tf_keras
-from kprune.cost import Cost, LatencyTable, model_cost
-from kprune.criteria import Criterion, DataCriterion, register_criterion
-from kprune.pruning import (
-    BatchNormPenalty,
-    GradualPruning,
-    PruningRecord,
-    SimilarityPruning,
-    apply_plan,
-    find_target,
-    plan_pruning,
-    plan_rates,
-    prune_iteratively,
-    prune_model,
-    prune_within_accuracy,
-    search_space,
-    strip,
-)
-from kprune.pruning import callbacks as callbacks
-from kprune.rules import Rule, register_rule
-from kprune.selection import Limits, Plan
-from kprune.surgery import MaskedLayer, recalibrate_batchnorm
-from kprune.utils.errors import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
+from kprune.utils.startup import is_command
 
 __version__ = "0.1.0"
+
+if not is_command():  # which answers --help before it loads Keras
+    from kprune import criteria
+    from kprune.compat.keras2 import from_tf_keras, load_keras2, to_tf_keras
+    from kprune.cost import Cost, LatencyTable, model_cost
+    from kprune.criteria import Criterion, DataCriterion, register_criterion
+    from kprune.pruning import (
+        BatchNormPenalty,
+        GradualPruning,
+        PruningRecord,
+        SimilarityPruning,
+        apply_plan,
+        find_target,
+        plan_pruning,
+        plan_rates,
+        prune_iteratively,
+        prune_model,
+        prune_within_accuracy,
+        search_space,
+        strip,
+    )
+    from kprune.pruning import callbacks as callbacks
+    from kprune.rules import Rule, register_rule
+    from kprune.selection import Limits, Plan
+    from kprune.surgery import MaskedLayer, recalibrate_batchnorm
+    from kprune.utils.errors import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
 
 __all__ = [
     # at once
@@ -115,12 +118,28 @@ _LATER = {
 }
 
 
+# Where the core's own names lie, for the command, which has not imported them above.
+_CORE = (
+    "kprune.pruning",
+    "kprune.selection",
+    "kprune.criteria",
+    "kprune.cost",
+    "kprune.surgery",
+    "kprune.rules",
+    "kprune.compat.keras2",
+    "kprune.utils.errors",
+)
+
+
 def __getattr__(name: str):
-    if f"kprune.{name}" in _LATER:
+    if f"kprune.{name}" in (*_LATER, *_CORE):
         return importlib.import_module(f"kprune.{name}")
-    for room, names in _LATER.items():
-        if name in names:
-            return getattr(importlib.import_module(room), name)
+    rooms = [room for room, names in _LATER.items() if name in names]
+    if name in (*__all__, "callbacks"):
+        rooms += _CORE
+    for module in map(importlib.import_module, rooms):
+        if hasattr(module, name):
+            return getattr(module, name)
     raise AttributeError(f"module 'kprune' has no attribute {name!r}")
 
 

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "kprune"
 
 # The rooms: a module may import from rooms to its left, and from its own.
-ORDER = "utils compat rules graph cost criteria selection surgery deploy pruning report".split()
+ORDER = "utils compat rules graph cost criteria selection surgery deploy pruning report cli".split()
 # The same within a room; * stands for all that is not named.
 INSIDE = {
     "kprune.compat": "* keras2".split(),
@@ -26,6 +26,7 @@ INSIDE = {
     "kprune.pruning": ["record", "run_folder", "pipeline", "*"]
     + "target_search trial_files accuracy_search latency_search callbacks".split(),
     "kprune.report": "measurement plots *".split(),
+    "kprune.cli": "common * main".split(),
 }
 # Only these may import a backend or Keras' private parts.
 BACKEND_ROOMS = {"compat", "deploy"}

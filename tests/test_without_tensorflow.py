@@ -49,7 +49,7 @@ assert "kprune" not in sys.modules
 
 def test_the_command_line_prunes(tmp_path):
     build(residual).save(tmp_path / "model.keras")
-    command = [sys.executable, "-m", "kprune", "prune", "--model=model.keras", "--target_flops=0.4", "--output=small"]
+    command = [sys.executable, "-m", "kprune", "prune", "model.keras", "--target_flops=0.4", "--output=small"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
     assert list(tmp_path.rglob("small*"))
@@ -63,9 +63,9 @@ LEAVES = {
         lambda model, folder: kprune.export_saved_model(model, folder / "a"),
     ),
     "export_tftrt": ("pip install tensorflow", lambda model, folder: kprune.export_tftrt(model, folder / "a")),
-    "quantize_aware": (r"pip install 'kprune\[qat\]'", lambda model, folder: kprune.quantize_aware(model)),
-    "to_tf_keras": (r"pip install 'kprune\[qat\]'", lambda model, folder: kprune.to_tf_keras(model)),
-    "from_tf_keras": (r"pip install 'kprune\[qat\]'", lambda model, folder: kprune.from_tf_keras(model)),
+    "quantize_aware": (r"pip install 'kprune\[quantization\]'", lambda model, folder: kprune.quantize_aware(model)),
+    "to_tf_keras": (r"pip install 'kprune\[quantization\]'", lambda model, folder: kprune.to_tf_keras(model)),
+    "from_tf_keras": (r"pip install 'kprune\[quantization\]'", lambda model, folder: kprune.from_tf_keras(model)),
     "benchmark_tflite": ("pip install ai-edge-litert", lambda model, folder: kprune.benchmark_tflite(given(folder))),
     "read_metadata": ("pip install tensorflow", lambda model, folder: kprune.read_metadata(given(folder))),
     "read_metadata of ONNX": ("pip install onnx", lambda model, folder: kprune.read_metadata(given(folder, "onnx"))),

@@ -19,7 +19,7 @@ import sys
 
 from absl import flags
 
-import _cli
+from kprune.cli import common
 from kprune.utils.errors import OptionError
 from kprune.utils.files import write_by_rename
 from kprune.utils.machine import machine_facts
@@ -198,4 +198,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    common.run(main)

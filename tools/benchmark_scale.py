@@ -23,7 +23,7 @@ from unittest import mock
 import numpy as np
 from absl import flags
 
-import _cli
+from kprune.cli import common
 
 CRITERIA = flags.DEFINE_list("criteria", ["similarity", "l1", "reconstruction_error"], "What chooses the filters.")
 DOUBLINGS = flags.DEFINE_integer("doublings", 5, "How often width and depth are doubled.", lower_bound=1)
@@ -313,4 +313,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    common.run(main)

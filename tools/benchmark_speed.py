@@ -15,7 +15,7 @@ import time
 import numpy as np
 from absl import flags
 
-import _cli
+from kprune.cli import common
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FLAGS = flags.FLAGS
@@ -171,4 +171,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    common.run(main)

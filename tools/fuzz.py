@@ -13,7 +13,7 @@ import warnings
 
 from absl import flags
 
-import _cli
+from kprune.cli import common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("examples", 5000, "How many models.")
@@ -112,4 +112,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    common.run(main)

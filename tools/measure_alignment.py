@@ -12,7 +12,7 @@ import functools
 
 from absl import flags
 
-import _cli
+from kprune.cli import common
 
 NAMES = ["litert", "litert-int8", "onnxruntime"]
 RUNTIMES = flags.DEFINE_multi_enum(
@@ -59,4 +59,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    common.run(main)

@@ -1,77 +1,10 @@
-"""Makes the report of a pruning run anew, with the files and timings that have joined its folder since.
+"""`kprune report`, from a checkout."""
 
-python tools/prune.py --model=model.keras --target_flops=0.5 --output=pruned
-python tools/export_tflite.py --model=pruned/model.keras --output=pruned/small.tflite --record=pruned/small.json
-python tools/benchmark.py model.tflite pruned/small.tflite --output=pruned/timings.json
-python tools/report.py --folder=pruned
-
-Takes report.json of tools/prune.py (or of the demo) and every JSON file beside it that an export (--record), a
-benchmark (--output) or a pruning record wrote; says which. Writes report.html, report.md and report.json.
-"""
-
-import dataclasses
-import json
-import pathlib
-
-from absl import flags
-
-import _cli
-
-FOLDER = flags.DEFINE_string("folder", None, "The folder that tools/prune.py wrote.", required=True)
-TITLE = flags.DEFINE_string("title", None, "Another heading.")
-
-
-def read_objects(folder: pathlib.Path) -> dict[str, dict]:
-    """The JSON objects of a folder by file name; what is no JSON object is left out."""
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            continue
-        if isinstance(data, dict) and path.name != "report.json":
-            found[path.name] = data
-    return found
-
-
-def additions(objects: dict[str, dict]) -> tuple[dict, list[str]]:
-    """The parts of a report that these files hold, and the names of those that were used."""
-    from kprune.deploy.export import Export
-    from kprune.deploy.timing import Benchmark
-
-    parts, used, exports, timings = {}, [], [], []
-    for name, data in objects.items():
-        try:
-            if "export" in data:
-                exports.append(Export.from_json(data["export"]))
-            elif {"machine", "models"} <= data.keys():
-                timings.append(Benchmark.from_json(data))
-            elif {"schema", "history"} == data.keys():
-                if "history" in parts:
-                    raise flags.Error(f"{name} is a second history; leave one in the folder")
-                parts["history"] = dict(data["history"])
-            else:
-                continue
-        except (KeyError, TypeError, ValueError) as error:
-            raise flags.Error(f"{name} is damaged: {error!r}; write it again") from error
-        used.append(name)
-    several = {"exports": tuple(exports), "timings": tuple(timings)}
-    return parts | {kind: found for kind, found in several.items() if found}, used
-
-
-def main(_) -> None:
-    import kprune
-
-    folder = pathlib.Path(FOLDER.value)
-    report = kprune.Report.load(folder / "report.json")
-    parts, used = additions(read_objects(folder))
-    title = {} if TITLE.value is None else {"title": TITLE.value}
-    report = dataclasses.replace(report, **parts, **title)
-    for suffix in ("html", "md", "json"):
-        report.save(folder / f"report.{suffix}")
-    print(report.table())
-    print(f"Written to {folder}: report.html, report.md, report.json; from {', '.join(['report.json', *used])}.")
-
+import sys
 
 if __name__ == "__main__":
-    _cli.run(main)
+    sys.argv[:1] = ["kprune", "report"]
+
+    from kprune.cli import main
+
+    main()

@@ -19,8 +19,8 @@ from collections import Counter
 import numpy as np
 from absl import flags
 
-import _cli
 from _survey_models import applications, backbones, keras2_files
+from kprune.cli import common
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("models", ["*"], "Names or patterns of models, separated by commas.")
@@ -250,4 +250,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    common.run(main)

@@ -18,7 +18,7 @@ import time
 import numpy as np
 from absl import flags
 
-import _cli
+from kprune.cli import common
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # How each runtime is named in a row, and the file that it runs.
@@ -95,7 +95,7 @@ def uniformly_narrower(network: str, model, flops: float):
 
 def chosen_by() -> dict:
     """What chooses the filters, as options of `plan_pruning`."""
-    data = None if FLAGS.data is None else _cli.load_arrays(FLAGS.data)
+    data = None if FLAGS.data is None else common.load_arrays(FLAGS.data)
     return {"criterion": FLAGS.criterion, "data": data}
 
 
@@ -171,7 +171,7 @@ def make_files(network: str, folder: pathlib.Path) -> None:
             path = folder / f"{index}_{RUNTIMES[runtime]}"
             if not path.exists():
                 print(f"{network}, {fact['variant']}: {path.name}", flush=True)
-                export(_cli.load_model(folder / f"{index}.keras"), path)
+                export(common.load_model(folder / f"{index}.keras"), path)
 
 
 def export(model, path: pathlib.Path) -> None:
@@ -283,4 +283,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    _cli.run(main)
+    common.run(main)

@@ -166,8 +166,8 @@ class LatencyTable:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OptionError(
                 f"{path} cannot be read as a latency table: {error or type(error).__name__}.",
-                f"A JSON file of tools/profile_layers.py, schema {SCHEMA}.",
-                "Measure the layers again: python tools/profile_layers.py --model=model.keras --output=table.json",
+                f"A JSON file of kprune profile, schema {SCHEMA}.",
+                "Measure the layers again: kprune profile model.keras --output=table.json",
             ) from error
 
     @classmethod
@@ -227,7 +227,7 @@ def grid_of(table: LatencyTable, call: TimedCall) -> Grid:
             f"The latency table does not know '{call.path}': {call.kind}, {len(call.sets_in)} channels in, "
             f"{len(call.sets_out)} out, {how}.",
             "A table made for this model.",
-            "Measure its layers on the device: python tools/profile_layers.py --model=model.keras --output=table.json",
+            "Measure its layers on the device: kprune profile model.keras --output=table.json",
         )
     return grid
 

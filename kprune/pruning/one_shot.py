@@ -32,7 +32,7 @@ def plan_pruning(
         three. Layers then keep widths at which the device's kernels waste nothing, and "reconstruction_error" weighs
         a channel's error against the milliseconds that it saves.
       latency: for target_latency: a `LatencyTable` of the device, or the path of one; `kprune.profile_latency` and
-        tools/profile_layers.py measure it.
+        `kprune profile` measure it.
       criterion: a name such as "similarity", "l1" or "relevance", or an object such as
         `kprune.criteria.Similarity(...)`; None: "reconstruction_error" where there are data, else "similarity".
       data: for a criterion that looks at data: images, `(images, labels)` where it needs classes, or anything else that

@@ -31,4 +31,4 @@ def need_tensorflow(use: str, mend: str) -> None:
 def need_tf_keras() -> None:
     """Refuses to go on where tf_keras is not installed."""
     if importlib.util.find_spec("tf_keras") is None:
-        raise ModelError("tf_keras is not installed.", "tf_keras (Keras 2).", "pip install 'kprune[qat]'")
+        raise ModelError("tf_keras is not installed.", "tf_keras (Keras 2).", "pip install 'kprune[quantization]'")

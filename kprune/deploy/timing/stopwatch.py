@@ -57,7 +57,7 @@ class Stopwatch:
 @dataclass(frozen=True)
 class CommandStopwatch:
     """Times a file by a command, on another device for one: the last number that it prints is milliseconds.
-    tools/jetson_benchmark.py and tools/benchmark.py print nothing else with `--median`.
+    tools/jetson_benchmark.py and `kprune benchmark` print nothing else with `--median`.
 
     Args:
       command: run by the shell, `{path}` in it replaced by the file's path; where it has none, the path comes last.

@@ -1,4 +1,4 @@
-"""Pictures of what pruning looks at, chooses and costs. They need matplotlib (`pip install kprune[examples]`)."""
+"""Pictures of what pruning looks at, chooses and costs. They need matplotlib (`pip install kprune[plots]`)."""
 
 from kprune.report.plots.distances import layer_distances, plot_distances
 from kprune.report.plots.filters import find_twins, plot_filters

@@ -29,7 +29,7 @@ def new_figure(width: float, height: float):
         from matplotlib.figure import Figure
     except ImportError as error:
         raise OptionError(
-            f"matplotlib cannot be imported: {error}.", "matplotlib, for pictures.", "pip install matplotlib"
+            f"matplotlib cannot be imported: {error}.", "matplotlib, for pictures.", "pip install 'kprune[plots]'"
         ) from error
     return Figure(figsize=(width, height), layout="constrained")
 

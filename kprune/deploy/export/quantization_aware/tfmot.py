@@ -17,7 +17,7 @@ def load_tfmot():
         raise ModelError(
             "tensorflow-model-optimization is not installed.",
             "tensorflow-model-optimization and tf_keras.",
-            "pip install 'kprune[qat]'",
+            "pip install 'kprune[quantization]'",
         )
     import tensorflow as tf
 

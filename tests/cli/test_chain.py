@@ -1,4 +1,4 @@
-"""From a trained network to its report by shell, as the tools' documentation says; and from an installed wheel."""
+"""From a trained network to its report by shell, as the documentation says; and the command of an installed wheel."""
 
 import importlib.metadata
 import importlib.util
@@ -12,6 +12,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from models import build, residual
 
 import kprune
 from digits_data import build_digits_resnet, load_digits_images, train_digits
@@ -20,20 +21,19 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Pruning with data and the export compute with TensorFlow; the others start faster on NumPy.
 CHAIN = """
 set -euo pipefail
+kprune() { "$PYTHON" -m kprune "$@"; }
 files=pruned/small.tflite
-"$PYTHON" "$TOOLS/prune.py" --model=digits.keras --target_flops=0.4 --criterion=l1 --repair_data=images.npy \
-    --output=pruned --save_config=run.json
-"$PYTHON" "$TOOLS/export_tflite.py" --model=pruned/model.keras --output=pruned/small.tflite --quantize=int8 \
+kprune prune digits.keras --target_flops=0.4 --criterion=l1 --data=images.npy --output=pruned --save_config=run.json
+kprune export pruned/model.keras --output=pruned/small.tflite --quantize=int8 \\
     --representative_data=images.npy --record=pruned/small.json
 if [ "$ONNX" = yes ]; then
-    "$PYTHON" "$TOOLS/export_onnx.py" --model=pruned/model.keras --output=pruned/small.onnx --batch_size=1 \
-        --record=pruned/onnx.json
+    kprune export pruned/model.keras --format=onnx --output=pruned/small.onnx --batch_size=1 --record=pruned/onnx.json
     files="$files pruned/small.onnx"
 fi
 "$PYTHON" "$TOOLS/prune.py" --config=run.json --output=again
 export KERAS_BACKEND=numpy
-"$PYTHON" "$TOOLS/benchmark.py" $files --runs=20 --output=pruned/timings.json
-"$PYTHON" -m kprune report --folder=pruned --title="Digits"
+kprune benchmark $files --runs=20 --output=pruned/timings.json
+kprune report pruned --title="Digits"
 """
 
 
@@ -90,41 +90,75 @@ def test_the_saved_config_makes_the_same_network(digits):
     np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-4)
 
 
+PROJECT = ("kprune", "tools", "docs", "examples", "tests")
+FILES = ("setup.cfg", "pyproject.toml", "MANIFEST.in", "ruff.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+SDIST = "from setuptools import build_meta; build_meta.build_sdist({folder!r})"
+
+
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The site-packages of a prefix that holds the project's wheel and nothing else."""
+def sdist(tmp_path_factory):
+    """The project's source distribution, unpacked."""
     # Not find_spec: setuptools warns where it finds distutils imported, as by tests before.
     if not {"pip", "setuptools"} <= {found.name for found in importlib.metadata.distributions()}:
         pytest.skip("needs pip and setuptools")
-    folder = tmp_path_factory.mktemp("wheel")
+    folder = tmp_path_factory.mktemp("sdist")
     source = folder / "source"  # a copy: building leaves files where it builds
     source.mkdir()
-    for name in ("kprune", "tools"):
+    for name in PROJECT:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in (*FILES, "LICENSE"):
         shutil.copy(ROOT / name, source)
+    build = [sys.executable, "-c", SDIST.format(folder=str(folder))]
+    done = subprocess.run(build, cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (archive,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(archive, folder)
+    return folder / archive.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def installed(sdist, tmp_path_factory):
+    """A prefix that holds the wheel of the source distribution, and nothing else."""
+    folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     build = ["wheel", ".", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
-    subprocess.run([*pip, *build], cwd=source, check=True, capture_output=True)
+    subprocess.run([*pip, *build], cwd=sdist, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
     install = ["install", "--no-deps", "--no-compile", "--ignore-installed", "--prefix", str(folder / "prefix")]
     subprocess.run([*pip, *install, str(wheel)], check=True, capture_output=True)
-    return next((folder / "prefix").rglob("kprune/__main__.py")).parents[1]
+    return folder / "prefix"
 
 
 @pytest.mark.slow
-def test_the_installed_wheel_lists_and_runs_the_tools(installed, tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(installed), "KERAS_BACKEND": "numpy"}
+def test_the_source_distribution_is_complete(sdist):
+    assert sdist.name == f"kprune-{kprune.__version__}"
+    for folder in PROJECT:
+        there, packed = ({path.relative_to(top) for path in (top / folder).rglob("*")} for top in (ROOT, sdist))
+        missing = {path for path in there - packed if path.suffix != ".pyc" and path.name != "__pycache__"}
+        assert not missing
 
-    def kprune_command(*arguments):
-        command = [sys.executable, "-m", "kprune", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
-    listing = kprune_command()
-    assert listing.returncode == 0, listing.stderr
-    prefix = installed.parents[2]
-    assert f"The scripts lie in {prefix / 'share' / 'kprune' / 'tools'}." in listing.stdout
-    for name in ("prune", "report", "export_tflite", "export_onnx", "benchmark", "plot"):
-        assert f"\n  {name} " in listing.stdout
-    missing = kprune_command("benchmark", "missing.tflite")
+@pytest.mark.slow
+def test_the_installed_command_prunes_and_nothing_else_is_installed(installed, tmp_path):
+    (package,) = installed.rglob("kprune/__main__.py")
+    packages = package.parents[1]
+    names = {path.name for path in packages.iterdir()}
+    assert names == {"kprune", f"kprune-{kprune.__version__}.dist-info"} and not (installed / "share").exists()
+    environment = os.environ | {"PYTHONPATH": str(packages)}
+
+    def command(*arguments):
+        program = [installed / "bin" / "kprune", *arguments]
+        return subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert command("--version").stdout == f"kprune {kprune.__version__}\n"
+    listing = command()
+    assert listing.returncode == 0 and "\n  prune " in listing.stdout and not listing.stderr
+    build(residual).save(tmp_path / "model.keras")
+    pruned = command("prune", "model.keras", "--target_flops=0.4", "--criterion=l1", "--output=small")
+    assert pruned.returncode == 0 and not pruned.stderr, pruned.stderr
+    assert "Written to small" in pruned.stdout.splitlines()[-1]
+    plan = kprune.Plan.load(tmp_path / "small" / "plan.json")
+    assert keras.models.load_model(tmp_path / "small" / "model.keras").count_params() == plan.params[1]
+    missing = command("benchmark", "missing.tflite")
     assert missing.returncode == 2 and "There is no file missing.tflite" in missing.stderr
+    assert len(missing.stderr.splitlines()) == 1
