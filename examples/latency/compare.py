@@ -1,6 +1,6 @@
 """Which plan keeps the most accuracy at one latency? FLOPs, FLOPs with rounded widths, or milliseconds of a table.
 
-    python tools/profile_layers.py --model=resnet20.keras --output=table.json
+    kprune profile resnet20.keras --output=table.json
     python examples/latency/compare.py --network=resnet20.keras --data=cifar10_jpeg.npz --table=table.json --folder=out
     python examples/latency/compare.py --folder=out --time
 
@@ -28,7 +28,7 @@ from cifar_resnet import accuracy  # noqa: E402
 FLAGS = flags.FLAGS
 flags.DEFINE_string("network", None, "A trained CIFAR-10 network, a .keras or .h5 file.")
 flags.DEFINE_string("data", None, "cifar10_jpeg.npz.")
-flags.DEFINE_string("table", None, "The latency table of the network on this machine, from tools/profile_layers.py.")
+flags.DEFINE_string("table", None, "The latency table of the network on this machine, from kprune profile.")
 flags.DEFINE_string("folder", None, "Where files and results are.", required=True)
 flags.DEFINE_list("targets", ["0.3", "0.45", "0.6"], "Shares of the FLOPs, or of the milliseconds, to remove.")
 flags.DEFINE_list(

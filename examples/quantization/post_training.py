@@ -2,7 +2,7 @@
 
     pip install ai-edge-quantizer
     python examples/quantization/post_training.py --model=small.keras --data_dir=cifar10_jpeg.npz --folder=files
-    python tools/benchmark.py files/float32.tflite files/converter_int8.tflite files/quantizer_int8.tflite
+    kprune benchmark files/float32.tflite files/converter_int8.tflite files/quantizer_int8.tflite
 
 The first command prints a Markdown table; time the files on an idle machine.
 """

@@ -67,6 +67,12 @@ def test_a_script_takes_the_flags_of_its_command_and_has_a_format_of_its_own(too
     assert code == 2 and "not for saved_model" in error
 
 
+def test_the_page_of_the_command_line_is_what_help_shows(run_script):
+    """Else: python tools/cli_page.py"""
+    page = run_script("cli_page", run_name="cli_page")["page"]()
+    assert (TOOLS.parent / "docs" / "cli.md").read_text(encoding="utf-8") == page
+
+
 def test_lists_of_a_config_fill_flags_that_are_given_several_times(tool, folder):
     (folder / "wrong_runtime.json").write_text('{"runtimes": ["litert", "no-runtime"]}')
     code, _, errors = tool("measure_alignment", "--config=wrong_runtime.json")
