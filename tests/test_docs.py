@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -70,6 +71,29 @@ def test_no_entry_is_a_module():
     assert len(entries) > 50 and not [
         e for e, path in paths.items() if path.is_dir() or path.with_suffix(".py").exists()
     ]
+
+
+def shell_lines():
+    """The commands of kprune in the shell blocks of all pages."""
+    for path in TEXTS:
+        for block in re.findall(r"```(?:sh|bash)\n(.*?)```", read(path), re.DOTALL):
+            lines = block.replace("\\\n", " ").splitlines()
+            yield from (line.partition(" #")[0] for line in lines if line.startswith("kprune "))
+
+
+def unknown_flags(line, known):
+    """The flags of a command that its help does not name."""
+    words = shlex.split(line)
+    return [word for word in words[2:] if word.startswith("--") and word.split("=")[0] not in known.get(words[1], ())]
+
+
+def test_commands_have_the_flags_that_pages_give_them():
+    if not (ROOT / "docs/cli.md").exists():
+        pytest.skip("docs/cli.md, the help of the commands, is not there")
+    sections = re.split(r"^## kprune ", read("docs/cli.md"), flags=re.MULTILINE)[1:]
+    known = {text.split()[0]: set(re.findall(r"--[a-z_]+", text.replace("--[no]", "--"))) for text in sections}
+    lines = list(shell_lines())
+    assert len(lines) >= 10 and not {line: bad for line in lines if (bad := unknown_flags(line, known))}
 
 
 def notebook():
