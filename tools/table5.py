@@ -35,7 +35,7 @@ flags.DEFINE_string("criterion", "similarity", "What chooses the filters.")
 flags.DEFINE_string("data", None, "Images for the criterion, .npy; only where all networks take images of this size.")
 flags.DEFINE_list("weights", [], "Trained weights, as NETWORK=FILE.npz, for ResNets of build_resnet.")
 flags.DEFINE_list(
-    "tables", [], "Latency tables of tools/profile_layers.py, as NETWORK=FILE.json: one more variant, planned by each."
+    "tables", [], "Latency tables of `kprune profile`, as NETWORK=FILE.json: one more variant, planned by each."
 )
 flags.DEFINE_integer("warmup", 10, "Runs of each file before the first timed one.", lower_bound=1)
 flags.DEFINE_integer("runs", 60, "Timed runs of each file.", lower_bound=5)
