@@ -90,7 +90,7 @@ def make_model():
 
     import kprune.compat
 
-    model = kprune.compat.mend_multiworker_fit(build())
+    model = kprune.compat.fix_multiworker_fit(build())
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True), loss, metrics=["accuracy"])
     return model

@@ -30,7 +30,15 @@ if not is_command():  # which answers --help before it loads Keras
     from kprune.rules import Rule, register_rule
     from kprune.selection import Limits, Plan
     from kprune.surgery import MaskedLayer, recalibrate_batchnorm
-    from kprune.utils.errors import ExportError, KpruneError, ModelError, OptionError, PlanError, TargetError
+    from kprune.utils.errors import (
+        ExportError,
+        KpruneError,
+        MissingPackageError,
+        ModelError,
+        OptionError,
+        PlanError,
+        TargetError,
+    )
 
 __all__ = [
     # at once
@@ -88,6 +96,7 @@ __all__ = [
     "to_tf_keras",
     # what went wrong
     "KpruneError",
+    "MissingPackageError",
     "ModelError",
     "OptionError",
     "PlanError",

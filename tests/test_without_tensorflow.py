@@ -90,6 +90,6 @@ def saved_model(folder):
 @pytest.mark.parametrize("name", LEAVES)
 def test_what_needs_tensorflow_says_what_to_install(name, tmp_path):
     mend, call = LEAVES[name]
-    with pytest.raises(kprune.KpruneError, match=f"To mend: {mend}") as caught:
+    with pytest.raises(kprune.KpruneError, match=f"Fix: {mend}") as caught:
         call(build(residual), tmp_path)
     assert_three_parts(caught.value)

@@ -197,7 +197,7 @@ WRONG = {
     "a directory that is a number": Wrong(iterate(directory=7), OptionError, "directory is 7"),
     "a search in a number": Wrong(find(directory=7), OptionError, "directory is 7"),
     "a Keras 2 file by number": Wrong(lambda at: kprune.load_keras2(7), OptionError, "path is 7"),
-    "a table by number": Wrong(find(budget="latency", latency=7), OptionError, "latency is 7"),
+    "a table by number": Wrong(find(quantity="latency", latency_table=7), OptionError, "latency_table is 7"),
     "timing by half a seed": Wrong(lambda at: kprune.benchmark(at.model, seed=-1), OptionError, "seed is -1"),
     # modes and models
     "unknown mode": Wrong(prune(mode="medium"), OptionError, "mode is 'medium'"),
@@ -316,7 +316,7 @@ WRONG = {
     ),
     "no judgement": Wrong(find(accept=None), OptionError, "accept is None"),
     "a judgement in numbers": Wrong(find(accept=lambda small: 0.9), OptionError, "accept returned 0.9"),
-    "a search over nothing known": Wrong(find(budget="ms"), OptionError, "budget is 'ms'"),
+    "a search over nothing known": Wrong(find(quantity="ms"), OptionError, "quantity is 'ms'"),
     "a search without tolerance": Wrong(find(tolerance=0), OptionError, "tolerance is 0"),
     "a search that accepts nothing": Wrong(find(accept=lambda small: False), TargetError, "refused every network"),
     "a search within limits that leave nothing": Wrong(
@@ -458,7 +458,7 @@ MADE = {
     "gradual: half a channel": (gradual(target_flops=None, channels_per_round=0.5), "channels_per_round is 0.5"),
     "gradual: channels and a target": (gradual(channels_per_round=3), "together with a target"),
     "gradual: channels and a table": (
-        gradual(target_flops=None, channels_per_round=3, latency="t.json"),
+        gradual(target_flops=None, channels_per_round=3, latency_table="t.json"),
         "together with a target",
     ),
     "gradual: channels that regrow": (
@@ -548,9 +548,9 @@ def test_a_wrong_call_is_refused_and_leaves_nothing_behind(wrong, model, tmp_pat
 
 
 def assert_three_parts(error):
-    parts = (error.what, error.expected, error.mend)
+    parts = (error.what, error.expected, error.fix)
     assert all(len(part) > 2 for part in parts), parts
-    assert str(error) == f"{parts[0]} Expected: {parts[1]} To mend: {parts[2]}"
+    assert str(error) == f"{parts[0]} Expected: {parts[1]} Fix: {parts[2]}"
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):

@@ -125,7 +125,7 @@ def plan_by_table(model, table, target: float, **options):
     for _ in range(8):
         share = (low + high) / 2
         try:
-            plan = kprune.plan_pruning(model, target_latency=share, latency=table, **options)
+            plan = kprune.plan_pruning(model, target_latency=share, latency_table=table, **options)
         except kprune.TargetError:
             high = share
             continue

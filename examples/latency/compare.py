@@ -51,7 +51,7 @@ def plans(model, table, images):
     ways = {
         "flops": ("FLOPs", targets, lambda target: share(target)),
         "preset": (f"FLOPs, {preset}", targets, lambda target: share(target, limits=rounded)),
-        "milliseconds": ("milliseconds", targets, lambda target: share(target_latency=target, latency=table)),
+        "milliseconds": ("milliseconds", targets, lambda target: share(target_latency=target, latency_table=table)),
         "uniform": (
             "uniform",
             [float(rate) for rate in FLAGS.rates],

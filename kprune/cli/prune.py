@@ -184,7 +184,7 @@ def make_plan(model, examples, images):
         options |= {"tolerance": FLAGS.tolerance, "directory": FLAGS.directory}
         return prune_within_accuracy(model, examples, FLAGS.max_accuracy_drop, **options).plan
     targets = {"target_params": FLAGS.target_params, "target_latency": FLAGS.target_latency}
-    return plan_pruning(model, FLAGS.target_flops, latency=FLAGS.latency_table, **targets, **options)
+    return plan_pruning(model, FLAGS.target_flops, latency_table=FLAGS.latency_table, **targets, **options)
 
 
 def meet_latency(model, options: dict):
@@ -208,7 +208,7 @@ def meet_latency(model, options: dict):
         CommandStopwatch(command) if command else Stopwatch(FLAGS.threads),
         export=export,
         output=folder / f"model.{suffix}",
-        latency=FLAGS.latency_table,
+        latency_table=FLAGS.latency_table,
         **options,
     )
     print(f"{found.path}: {found.ms:.3g} ms, asked for {FLAGS.target_ms:.3g} ms.")

@@ -5,7 +5,7 @@ import keras
 from kprune.compat.training import skip_symbolic_build
 
 
-def mend_multiworker_fit(model):
+def fix_multiworker_fit(model):
     """Lets `fit`, `evaluate` and `predict` of Keras run under `tf.distribute.MultiWorkerMirroredStrategy`.
 
     Keras 3.15 fails there by itself, with any model and no callback: before the first step it reduces a batch of
@@ -23,7 +23,7 @@ def mend_multiworker_fit(model):
     Example:
       >>> strategy = tf.distribute.MultiWorkerMirroredStrategy()
       >>> with strategy.scope():
-      ...     model = kprune.compat.mend_multiworker_fit(build())
+      ...     model = kprune.compat.fix_multiworker_fit(build())
       ...     model.compile(...)
       >>> model.fit(x, y, callbacks=[kprune.SimilarityPruning(0.5)])
     """

@@ -94,7 +94,7 @@ class LatencyTable:
     Example:
       >>> table = kprune.LatencyTable.load("table.json")
       >>> table.predict(model), table.predict(small)
-      >>> plan = kprune.plan_pruning(model, target_latency=0.5, latency=table)
+      >>> plan = kprune.plan_pruning(model, target_latency=0.5, latency_table=table)
     """
 
     grids: tuple[Grid, ...] = field(repr=False)
@@ -202,7 +202,7 @@ def grids_of(table: LatencyTable, graph: Graph) -> tuple[list[TimedCall], list[G
     if free:
         logger.warning(
             "No time is known for %s, which count as nothing. Expected: Layers whose rule has "
-            "an `operator`. To mend: let a stop-watch decide (kprune.prune_to_latency), or give target_flops.",
+            "an `operator`. Fix: let a stop-watch decide (kprune.prune_to_latency), or give target_flops.",
             ", ".join(f"'{path}'" for path in free),
         )
     return calls, grids
@@ -232,17 +232,17 @@ def grid_of(table: LatencyTable, call: TimedCall) -> Grid:
     return grid
 
 
-def as_table(latency) -> LatencyTable:
+def as_table(latency_table) -> LatencyTable:
     """A table, or the path of one, as a table.
 
     Raises:
       OptionError: it is neither.
     """
-    if isinstance(latency, LatencyTable):
-        return latency
-    if latency is None:
+    if isinstance(latency_table, LatencyTable):
+        return latency_table
+    if latency_table is None:
         raise OptionError(
-            "target_latency came without latency.", "A table of the device.", 'Pass latency="table.json".'
+            "target_latency came without latency_table.", "A table of the device.", 'Pass latency_table="table.json".'
         )
-    check_path("latency", latency)
-    return LatencyTable.load(latency)
+    check_path("latency_table", latency_table)
+    return LatencyTable.load(latency_table)

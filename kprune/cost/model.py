@@ -184,8 +184,8 @@ def require_known(cost: CostModel, kind: str):
     hidden = uncounted(cost.graph) if kind == "flops" else []
     if hidden:
         logger.warning(
-            "The FLOPs of %s are not counted and stay, for kprune cannot see inside. Expected: Layers with rules. To "
-            "mend: kprune.register_rule, or a layer whose call() uses Keras layers and operations only.",
+            "The FLOPs of %s are not counted and stay, for kprune cannot see inside. Expected: Layers with rules. Fix: "
+            "kprune.register_rule, or a layer whose call() uses Keras layers and operations only.",
             ", ".join(f"'{path}'" for path in hidden),
         )
     if kind == "flops" and math.isnan(cost.flops(cost.everything())):

@@ -73,7 +73,7 @@ def prune_to_latency(
     *,
     export: Callable | None = None,
     output=None,
-    latency=None,
+    latency_table=None,
     criterion=None,
     data=None,
     repair=True,
@@ -101,8 +101,8 @@ def prune_to_latency(
         with an `output` that ends in .onnx.
       output: where the file (or SavedModel) that meets the target is written, or None; its suffix is that of all
         files (.tflite).
-      latency: a `LatencyTable`, or the path of one: plans then remove a share of the predicted milliseconds in place of
-        the FLOPs, and know the kernels' steps; the stop-watch still decides.
+      latency_table: a `LatencyTable`, or the path of one: plans then remove a share of the predicted milliseconds in
+        place of the FLOPs, and know the kernels' steps; the stop-watch still decides.
       criterion, data, repair, limits, strict: see `prune_model`; data are read for every network.
       tolerance: the search ends when a file runs in `[(1 - tolerance) * target_ms, target_ms]`, or when the share that
         is enough and the one that is not are this close.
@@ -129,8 +129,8 @@ def prune_to_latency(
         check_place(output, MARK)
     criterion, graph = with_data(criterion, data, repair, again=True), trace(model)
     check_graph(graph, strict)
-    cost = CostModel(with_sizes(graph, input_shape, data), **quantities(graph, latency))
-    kind = "flops" if latency is None else "latency"
+    cost = CostModel(with_sizes(graph, input_shape, data), **quantities(graph, latency_table))
+    kind = "flops" if latency_table is None else "latency"
     pruner = Pruner.of(graph, cost, kind, criterion, limits, data if repair else None)
     with tempfile.TemporaryDirectory() as folder:
         files = TrialFiles(export or export_tflite, pathlib.Path(folder), output)

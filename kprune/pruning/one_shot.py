@@ -15,7 +15,7 @@ def plan_pruning(
     *,
     target_params=None,
     target_latency=None,
-    latency=None,
+    latency_table=None,
     criterion=None,
     data=None,
     limits=None,
@@ -28,11 +28,11 @@ def plan_pruning(
       model: a built functional or Sequential `keras.Model`.
       target_flops: the share of the FLOPs (multiply-accumulates of conv and dense layers) to remove, between 0 and 1.
       target_params: the same of the parameters.
-      target_latency: the same of the milliseconds of one run on a device, as `latency` predicts them; give one of the
-        three. Layers then keep widths at which the device's kernels waste nothing, and "reconstruction_error" weighs
-        a channel's error against the milliseconds that it saves.
-      latency: for target_latency: a `LatencyTable` of the device, or the path of one; `kprune.profile_latency` and
-        `kprune profile` measure it.
+      target_latency: the same of the milliseconds of one run on a device, as `latency_table` predicts them; give one
+        of the three. Layers then keep widths at which the device's kernels waste nothing, and "reconstruction_error"
+        weighs a channel's error against the milliseconds that it saves.
+      latency_table: for target_latency: a `LatencyTable` of the device, or the path of one; `kprune.profile_latency`
+        and the command `kprune profile` measure it.
       criterion: a name such as "similarity", "l1" or "relevance", or an object such as
         `kprune.criteria.Similarity(...)`; None: "reconstruction_error" where there are data, else "similarity".
       data: for a criterion that looks at data: images, `(images, labels)` where it needs classes, or anything else that
@@ -57,7 +57,7 @@ def plan_pruning(
       >>> print(plan.summary())
     """
     criterion = with_data(criterion, data)
-    targets = Targets(target_flops, target_params, target_latency, latency, input_shape, data)
+    targets = Targets(target_flops, target_params, target_latency, latency_table, input_shape, data)
     return plan_graph(trace(model), targets, criterion, limits, strict)
 
 
@@ -91,7 +91,7 @@ def prune_model(
     *,
     target_params=None,
     target_latency=None,
-    latency=None,
+    latency_table=None,
     criterion=None,
     mode="hard",
     data=None,
@@ -104,7 +104,8 @@ def prune_model(
 
     Args:
       model: a built functional or Sequential `keras.Model`; never changed.
-      target_flops, target_params, target_latency, latency, criterion, limits, strict, input_shape: see `plan_pruning`.
+      target_flops, target_params, target_latency, latency_table, criterion, limits, strict, input_shape: see
+        `plan_pruning`.
       mode: see `apply_plan`.
       data: a few hundred images, from which the weights that stay are repaired by least squares; and what the
         criterion looks at, if it does (with labels where it needs them, see `plan_pruning`).
@@ -125,7 +126,7 @@ def prune_model(
     graph = trace(model)
     data = take_once(graph, criterion, data) if repair else data
     criterion = with_data(criterion, data, repair)
-    targets = Targets(target_flops, target_params, target_latency, latency, input_shape, data)
+    targets = Targets(target_flops, target_params, target_latency, latency_table, input_shape, data)
     plan = plan_graph(graph, targets, criterion, limits, strict)
     return apply_to_graph(graph, plan, mode, data if repair else None)
 

@@ -48,7 +48,7 @@ def prune_iteratively(
     *,
     target_params=None,
     target_latency=None,
-    latency=None,
+    latency_table=None,
     criterion="similarity",
     rounds=None,
     data=None,
@@ -73,7 +73,7 @@ def prune_iteratively(
         again.
       target_flops: the share of the FLOPs of `model` to remove by the end, 0..1.
       target_params: the same of the parameters.
-      target_latency, latency: the same of the milliseconds on a device, and the table that predicts them, see
+      target_latency, latency_table: the same of the milliseconds on a device, and the table that predicts them, see
         `plan_pruning`; give one of the three.
       criterion: a name or an object, see `plan_pruning`.
       data: a few hundred images, from which each round repairs the weights that stay, before `fit`; and what the
@@ -104,7 +104,7 @@ def prune_iteratively(
     """
     criterion = with_data(criterion, data, repair, again=True)
     check_options(fit, criterion, rounds)
-    targets = Targets(target_flops, target_params, target_latency, latency, input_shape, data)
+    targets = Targets(target_flops, target_params, target_latency, latency_table, input_shape, data)
     start = Start.of(model, targets, limits, strict)
     folder = RunFolder(directory, STATE, settings_of(start, criterion, rounds, data is not None and repair))
     plan, record, small = resumed(folder, start)

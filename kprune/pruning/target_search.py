@@ -57,8 +57,8 @@ def find_target(
     model,
     accept: Callable,
     *,
-    budget="flops",
-    latency=None,
+    quantity="flops",
+    latency_table=None,
     criterion=None,
     data=None,
     repair=True,
@@ -78,8 +78,8 @@ def find_target(
       model: a built functional or Sequential `keras.Model`; never changed.
       accept: called with a pruned model, compiled as `model` is; it may fine-tune it in place, then says whether it is
         good enough: True or False.
-      budget: "flops", "params" or "latency": what the target is a share of.
-      latency: for the last, the table of the device, see `plan_pruning`.
+      quantity: "flops", "params" or "latency": what the target is a share of.
+      latency_table: for the last, the table of the device, see `plan_pruning`.
       criterion, data, repair, limits, strict: see `prune_model`; data are read for every network.
       tolerance: the search ends when the largest share accepted and the smallest refused are this close, 0..1.
       directory: a folder for what was tried (`search.json`) and the models accepted (`accepted_0.475000.keras`). A
@@ -104,37 +104,37 @@ def find_target(
       >>> found = kprune.find_target(model, accept)
       >>> found.target, kprune.model_cost(found.model).flops
     """
-    check_options(accept, budget, latency, tolerance)
+    check_options(accept, quantity, latency_table, tolerance)
     criterion, graph = with_data(criterion, data, repair, again=True), trace(model)
     check_graph(graph, strict)
-    cost = CostModel(with_sizes(graph, input_shape, data), **quantities(graph, latency))
-    pruner = Pruner.of(graph, cost, budget, criterion, limits, data if repair else None)
+    cost = CostModel(with_sizes(graph, input_shape, data), **quantities(graph, latency_table))
+    pruner = Pruner.of(graph, cost, quantity, criterion, limits, data if repair else None)
     settings = {
-        "budget": budget,
+        "quantity": quantity,
         "criterion": {"name": pruner.criterion.name, **pruner.criterion.get_config()},
         "repair": data is not None and repair,
         "limits": repr(limits),
         "tolerance": tolerance,
         "weights": fingerprint(model),
-        **table_settings(latency),
+        **table_settings(latency_table),
     }
     trials = Trials(pruner, accept, RunFolder(directory, STATE, settings), verbose)
     bisect(trials, 0.0, pruner.reachable, tolerance)
     return trials.best()
 
 
-def check_options(accept, budget, latency, tolerance):
+def check_options(accept, quantity, latency_table, tolerance):
     if not callable(accept):
         raise OptionError(
             f"accept is {accept!r}.", "A function of a model.", "Pass lambda small: accuracy(small) > 0.9."
         )
-    if budget not in WORDS:
-        raise OptionError(f"budget is {budget!r}.", "'flops', 'params' or 'latency'.", "Choose one of them.")
-    if (budget == "latency") != (latency is not None):
+    if quantity not in WORDS:
+        raise OptionError(f"quantity is {quantity!r}.", "'flops', 'params' or 'latency'.", "Choose one of them.")
+    if (quantity == "latency") != (latency_table is not None):
         raise OptionError(
-            f"budget is {budget!r} {'without' if latency is None else 'together with'} a latency table.",
-            "A table with budget='latency', and only there.",
-            "Pass budget='latency', latency='table.json'.",
+            f"quantity is {quantity!r} {'without' if latency_table is None else 'together with'} a latency table.",
+            "A table with quantity='latency', and only there.",
+            "Pass quantity='latency', latency_table='table.json'.",
         )
     if not is_number(tolerance) or not 0 < tolerance < 1:
         raise OptionError(f"tolerance is {tolerance!r}.", "A share, 0..1.", "Pass 0.02.")

@@ -40,7 +40,9 @@ class Targets:
         chosen_target(self.flops, self.params, self.latency)
         if self.table is not None and self.latency is None:
             raise OptionError(
-                "latency came without target_latency.", "Both.", "Pass target_latency=0.5, or leave latency out."
+                "latency_table came without target_latency.",
+                "Both.",
+                "Pass target_latency=0.5, or leave latency_table out.",
             )
         if self.latency is not None:
             self.read_table  # noqa: B018 - read now, and kept

@@ -200,8 +200,10 @@ class Repair:
           output: what the layer gave in the original.
         """
         refits = self.readers.get(before.call.owner, [])
+        if not refits:
+            return
         index = self.counts[before.call.owner]
-        self.counts[before.call.owner] += bool(refits)
+        self.counts[before.call.owner] += 1
         for refit in refits:
             whole, seen = (as_float(step.inputs[refit.linear.source]) for step in (before, after))
             if refit.calls == 1 and whole.shape == seen.shape and np.array_equal(whole, seen):

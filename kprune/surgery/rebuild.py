@@ -205,7 +205,7 @@ def rebuild(graph: Graph, keep: np.ndarray, masked: bool = False, values: dict |
     for path in rebuilder.misplaced_biases():
         logger.warning(
             "'%s' has now as many filters as its output is wide, and where channels come first this Keras adds such a "
-            "bias along the width, which makes the outputs wrong. Expected: Another width. To mend: Prune with "
+            "bias along the width, which makes the outputs wrong. Expected: Another width. Fix: Prune with "
             "channels_last, another target or Limits(round_to=...), or run the model on JAX or PyTorch.",
             path,
         )

@@ -4,13 +4,13 @@ import keras
 import numpy as np
 from training_runs import build, compiled
 
-from kprune.compat.multiworker import mend_multiworker_fit, with_axis
+from kprune.compat.multiworker import fix_multiworker_fit, with_axis
 
 
 def test_it_does_nothing_where_there_is_one_worker():
     model = compiled()
     before = dict(vars(model))
-    assert mend_multiworker_fit(model) is model
+    assert fix_multiworker_fit(model) is model
     assert vars(model).keys() == before.keys()
 
 

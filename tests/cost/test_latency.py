@@ -45,7 +45,7 @@ def widths(plan):
 def test_a_prediction_is_the_sum_over_the_layers(model, table):
     assert table.predict(model) == pytest.approx(by_hand(16, 32))
     for criterion in ("l1", "similarity", "random"):
-        plan = kprune.plan_pruning(model, target_latency=0.4, latency=table, criterion=criterion)
+        plan = kprune.plan_pruning(model, target_latency=0.4, latency_table=table, criterion=criterion)
         kept = widths(plan)
         predicted = by_hand(kept["stem"], kept["middle"])
         assert plan.latency == pytest.approx((by_hand(16, 32), predicted))
@@ -77,7 +77,7 @@ def test_a_table_is_what_its_file_says(tmp_path, model, table):
     again = LatencyTable.load(tmp_path / "table.json")
     assert again.predict(model) == pytest.approx(table.predict(model), rel=1e-5)
     assert again.to_json() == table.to_json()
-    plans = [kprune.plan_pruning(model, target_latency=0.3, latency=t) for t in (again, tmp_path / "table.json")]
+    plans = [kprune.plan_pruning(model, target_latency=0.3, latency_table=t) for t in (again, tmp_path / "table.json")]
     assert plans[0] == plans[1] == kprune.Plan.from_dict(json.loads(plans[0].to_json()))
     assert "milliseconds, predicted" in plans[0].summary()
 
@@ -140,7 +140,7 @@ def test_plans_keep_the_steps_of_the_kernels(model, table, criterion):
     images = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype("float32")
     data = images if criterion == "reconstruction_error" else None
     for target in (0.2, 0.5):
-        plan = kprune.plan_pruning(model, target_latency=target, latency=table, criterion=criterion, data=data)
+        plan = kprune.plan_pruning(model, target_latency=target, latency_table=table, criterion=criterion, data=data)
         cost, graph = Latency(trace(model), table), trace(model)
         for weight in graph.writers:
             kept = widths(plan)[weight.path]
@@ -152,16 +152,16 @@ def test_reconstruction_error_prefers_what_is_dear_on_the_device(model):
     """On a device where only the inside of the block costs anything, only that is pruned."""
     table = make_table(model, lambda kind, i, o: 4.0 * o if kind.operation == "depthwise" else 0.0, overhead=0)
     images = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype("float32")
-    plan = kprune.plan_pruning(model, target_latency=0.5, latency=table, data=images)
+    plan = kprune.plan_pruning(model, target_latency=0.5, latency_table=table, data=images)
     assert widths(plan)["stem"] == 16 and widths(plan)["middle"] == 16
 
 
 def test_limits_hold_beside_a_table(model, table):
     limits = kprune.Limits(exclude="stem", min_channels=12, round_to=8)
-    plan = kprune.plan_pruning(model, target_latency=0.2, latency=table, limits=limits, criterion="l1")
+    plan = kprune.plan_pruning(model, target_latency=0.2, latency_table=table, limits=limits, criterion="l1")
     assert widths(plan)["stem"] == 16 and widths(plan)["middle"] == 16
     with pytest.raises(kprune.TargetError, match="target_latency=0.9 .*at most"):
-        kprune.plan_pruning(model, target_latency=0.9, latency=table, limits=limits)
+        kprune.plan_pruning(model, target_latency=0.9, latency_table=table, limits=limits)
 
 
 def test_a_cost_model_takes_any_quantity(model):
@@ -175,11 +175,17 @@ def test_a_cost_model_takes_any_quantity(model):
 
 WRONG = {
     "no table": (lambda m, t: kprune.plan_pruning(m, target_latency=0.5), "came without latency"),
-    "no target": (lambda m, t: kprune.prune_model(m, 0.5, latency=t), "came without target_latency"),
-    "two targets": (lambda m, t: kprune.plan_pruning(m, 0.5, target_latency=0.5, latency=t), "Both of target_flops"),
-    "no share": (lambda m, t: kprune.plan_pruning(m, target_latency=50, latency=t), "target_latency is 50"),
+    "no target": (lambda m, t: kprune.prune_model(m, 0.5, latency_table=t), "came without target_latency"),
+    "two targets": (
+        lambda m, t: kprune.plan_pruning(m, 0.5, target_latency=0.5, latency_table=t),
+        "Both of target_flops",
+    ),
+    "no share": (lambda m, t: kprune.plan_pruning(m, target_latency=50, latency_table=t), "target_latency is 50"),
     "no such file": (lambda m, t: kprune.LatencyTable.load("missing.json"), "cannot be read as a latency table"),
-    "another model": (lambda m, t: kprune.plan_pruning(wider(), target_latency=0.5, latency=t), "does not know 'wide'"),
+    "another model": (
+        lambda m, t: kprune.plan_pruning(wider(), target_latency=0.5, latency_table=t),
+        "does not know 'wide'",
+    ),
     "another width": (lambda m, t: t.predict(broader()), "up to 32 channels only"),
 }
 
@@ -239,22 +245,22 @@ def test_a_callback_prunes_to_milliseconds(model, table, name):
 @pytest.mark.parametrize("criterion, rounds", [("similarity", None), ("l1", 2)])
 def test_rounds_of_pruning_go_to_milliseconds(model, table, tmp_path, criterion, rounds):
     options = {"target_latency": 0.4, "criterion": criterion, "rounds": rounds, "verbose": False}
-    run = kprune.prune_iteratively(model, lambda _: None, latency=table, directory=tmp_path / "run", **options)
+    run = kprune.prune_iteratively(model, lambda _: None, latency_table=table, directory=tmp_path / "run", **options)
     predicted = table.predict(run.model)
     assert run.plan.latency == pytest.approx((by_hand(16, 32), predicted))
     assert 1 - predicted / by_hand(16, 32) >= 0.4
     assert run.record.history["latency"][-1] == pytest.approx(predicted)
-    again = kprune.prune_iteratively(model, lambda _: 1 / 0, latency=table, directory=tmp_path / "run", **options)
+    again = kprune.prune_iteratively(model, lambda _: 1 / 0, latency_table=table, directory=tmp_path / "run", **options)
     assert again.plan == run.plan
     other = make_table(model, overhead=1.0)
     with pytest.raises(kprune.OptionError, match="holds a run with latency_table"):
-        kprune.prune_iteratively(model, lambda _: None, latency=other, directory=tmp_path / "run", **options)
+        kprune.prune_iteratively(model, lambda _: None, latency_table=other, directory=tmp_path / "run", **options)
 
 
 def test_a_search_goes_over_milliseconds(model, table, capsys):
     most = 0.5 * table.predict(model)
     found = kprune.find_target(
-        model, lambda small: table.predict(small) >= most, budget="latency", latency=table, criterion="l1"
+        model, lambda small: table.predict(small) >= most, quantity="latency", latency_table=table, criterion="l1"
     )
     assert table.predict(found.model) == pytest.approx(found.plan.latency[1]) and found.plan.latency[1] >= most
     assert "of the predicted milliseconds removed: accepted" in capsys.readouterr().out

@@ -33,7 +33,7 @@ def prune_in_rounds():
     x, y = x[:128], y[:128]
 
     def fit(model):
-        kprune.compat.mend_multiworker_fit(model).fit(x, y, batch_size=16, shuffle=False, verbose=0)
+        kprune.compat.fix_multiworker_fit(model).fit(x, y, batch_size=16, shuffle=False, verbose=0)
 
     with example.make_scope():
         run = kprune.prune_iteratively(example.make_model(), fit, 0.5, criterion="l1", rounds=2, verbose=False)

@@ -130,7 +130,9 @@ def test_with_a_table_plans_remove_predicted_milliseconds():
         path.write_text(json.dumps({"ms": 3 * table.predict(small)}))
 
     target = 1.6 * table.predict(model)
-    found = kprune.prune_to_latency(model, target, measure, export=write, latency=table, criterion="l1", verbose=False)
+    found = kprune.prune_to_latency(
+        model, target, measure, export=write, latency_table=table, criterion="l1", verbose=False
+    )
     assert list(found.plan.target) == ["latency"] and found.ms <= target
     assert 3 * found.plan.latency[1] == pytest.approx(found.ms)
 
@@ -182,7 +184,7 @@ def test_a_command_is_run_with_the_path_and_its_last_number_counts(tmp_path):
     ],
 )
 def test_a_command_that_fails_is_an_error_that_shows_it(command, message, tmp_path):
-    with pytest.raises(kprune.ModelError, match=f"{message}.* Expected: .* To mend: "):
+    with pytest.raises(kprune.ModelError, match=f"{message}.* Expected: .* Fix: "):
         kprune.CommandStopwatch(command, timeout=0.2)(tmp_path / "model.tflite")
 
 

@@ -215,7 +215,7 @@ def test_damaged_plan_files_are_refused(tmp_path, text):
     ],
 )
 def test_wrong_options_are_refused(model, options):
-    with pytest.raises(kprune.OptionError, match="Expected: .* To mend: "):
+    with pytest.raises(kprune.OptionError, match="Expected: .* Fix: "):
         kprune.prune_model(model, **options)
 
 

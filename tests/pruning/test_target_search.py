@@ -51,7 +51,7 @@ def test_the_model_is_the_one_that_was_accepted_with_its_fine_tuning():
 
 def test_parameters_can_be_what_the_target_is_of():
     whole = build().count_params()
-    found = search(lambda small: small.count_params() >= 0.6 * whole, budget="params", tolerance=0.05)
+    found = search(lambda small: small.count_params() >= 0.6 * whole, quantity="params", tolerance=0.05)
     assert 0.6 <= found.model.count_params() / whole <= 0.7 and found.plan.target == {"params": found.target}
 
 

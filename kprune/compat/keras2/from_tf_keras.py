@@ -14,7 +14,7 @@ from kprune.utils.packages import need_tf_keras
 logger = logging.getLogger("kprune")
 ALWAYS_TRAINING = (
     "'%s' (%s) is called with training=True in the Keras 2 model. Expected: Layers that train when the model does; in "
-    "Keras 3, predict() and model(x, training=False) reach each of them. To mend: Call the model with training=True."
+    "Keras 3, predict() and model(x, training=False) reach each of them. Fix: Call the model with training=True."
 )
 
 

@@ -5,6 +5,7 @@ import pathlib
 
 from kprune.deploy.runtimes.open import kind_of
 from kprune.utils.errors import KpruneError, ModelError
+from kprune.utils.packages import missing_package
 
 KEY = "kprune"
 SAVED_MODEL_FILE = pathlib.Path("assets.extra") / "kprune.json"
@@ -61,9 +62,7 @@ def _read_tflite(path: pathlib.Path) -> str | None:
     try:
         from tensorflow.lite.tools import flatbuffer_utils
     except ImportError as error:
-        raise ModelError(
-            "TensorFlow is not installed.", "TensorFlow, which reads what TFLite files hold.", "pip install tensorflow"
-        ) from error
+        raise missing_package("TensorFlow", "which reads what TFLite files hold", "tensorflow") from error
     model = flatbuffer_utils.read_model(str(path))
     for entry in model.metadata or []:
         if entry.name in (KEY, KEY.encode()):
@@ -75,9 +74,7 @@ def _read_onnx(path: pathlib.Path) -> str | None:
     try:
         import onnx
     except ImportError as error:
-        raise ModelError(
-            "onnx is not installed.", "onnx, which reads what ONNX files hold.", "pip install onnx"
-        ) from error
+        raise missing_package("onnx", "which reads what ONNX files hold", "kprune[export]") from error
     found = {entry.key: entry.value for entry in onnx.load(str(path), load_external_data=False).metadata_props}
     return found.get(KEY)
 

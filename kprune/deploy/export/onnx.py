@@ -18,6 +18,7 @@ from kprune.deploy.runtimes.onnxruntime import open_onnx
 from kprune.deploy.runtimes.samples import random_samples
 from kprune.utils.errors import ExportError, OptionError
 from kprune.utils.files import write_by_rename
+from kprune.utils.packages import need_package
 
 OPSETS = range(13, 19)
 
@@ -78,10 +79,7 @@ def export_onnx(
 
 
 def _need(package: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise ExportError(
-            f"{package} is not installed.", "tf2onnx and onnx.", "pip install 'kprune[export]', or: pip install tf2onnx"
-        )
+    need_package(package, "which writes ONNX files", "kprune[export]")
 
 
 def _convert(source: Source, opset: int) -> bytes:

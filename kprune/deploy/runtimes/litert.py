@@ -8,7 +8,7 @@ import numpy as np
 from kprune.deploy.runtimes.base import SIGNATURE, Runtime, quiet
 from kprune.deploy.runtimes.samples import InputSpec, Samples
 from kprune.utils.checks import check_whole
-from kprune.utils.errors import ModelError, OptionError
+from kprune.utils.errors import MissingPackageError, ModelError, OptionError
 
 
 class LiteModel(Runtime):
@@ -128,7 +128,7 @@ def _interpreter_class():
 
         return tf.lite.Interpreter
     except ImportError as error:
-        raise ModelError(
+        raise MissingPackageError(
             "No runtime for TFLite files is installed.",
             "The package ai-edge-litert, or TensorFlow.",
             "pip install ai-edge-litert",

@@ -7,6 +7,7 @@ import numpy as np
 from kprune.deploy.runtimes.base import Runtime, quiet
 from kprune.deploy.runtimes.samples import InputSpec, Samples
 from kprune.utils.errors import ModelError
+from kprune.utils.packages import missing_package
 
 DTYPES = {"float": "float32", "double": "float64"}
 
@@ -40,7 +41,7 @@ def open_onnx(path, threads: int = 1) -> OnnxModel:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ModelError("onnxruntime is not installed.", "onnxruntime.", "pip install onnxruntime") from error
+        raise missing_package("onnxruntime", "", "kprune[export]") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3

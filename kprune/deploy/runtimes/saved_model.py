@@ -5,6 +5,7 @@ import pathlib
 from kprune.deploy.runtimes.base import SIGNATURE, Runtime, quiet
 from kprune.deploy.runtimes.samples import InputSpec, Samples
 from kprune.utils.errors import ModelError
+from kprune.utils.packages import missing_package
 
 
 class SavedModel(Runtime):
@@ -42,7 +43,7 @@ def open_saved_model(path) -> SavedModel:
     try:
         import tensorflow as tf
     except ImportError as error:
-        raise ModelError("TensorFlow is not installed.", "TensorFlow.", "pip install tensorflow") from error
+        raise missing_package("TensorFlow", "", "tensorflow") from error
     try:
         with quiet():
             return SavedModel(tf.saved_model.load(str(path)))

@@ -1,7 +1,6 @@
 """The memory that TFLite Micro needs for a TFLite file, as TFLite Micro itself plans it."""
 
 import dataclasses
-import importlib.util
 import pathlib
 import re
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from kprune.deploy.runtimes.open import kind_of
 from kprune.utils.checks import check_whole
 from kprune.utils.errors import ModelError, OptionError
+from kprune.utils.packages import need_package
 
 PACKAGE = "tflite_micro"
 ARENA_BYTES = 1 << 28  # what it may plan in; far more than a microcontroller has
@@ -74,10 +74,7 @@ def micro_memory(path, arena_bytes: int = ARENA_BYTES) -> MicroMemory:
     path = pathlib.Path(path)
     if kind_of(path) != "tflite":
         raise ModelError(f"{path} is no TFLite file.", "A .tflite file.", "Export the model with kprune.export_tflite.")
-    if importlib.util.find_spec(PACKAGE) is None:
-        raise ModelError(
-            "tflite-micro is not installed.", "The package tflite-micro (Linux, x86-64).", "pip install tflite-micro"
-        )
+    need_package(PACKAGE, "which has builds for Linux on x86-64", "kprune[micro]")
     command = [sys.executable, "-c", PROGRAM, str(path), str(arena_bytes)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     found = {part: re.search(rf"allocation {part} (\d+) bytes", done.stdout + done.stderr) for part in ("head", "tail")}

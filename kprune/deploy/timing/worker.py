@@ -130,7 +130,7 @@ def main(path: str, threads: str) -> None:
         for line in sys.stdin:
             answer(**_obey(model, before, *json.loads(line)))
     except KpruneError as error:
-        answer(error=(error.what, error.expected, error.mend))
+        answer(error=(error.what, error.expected, error.fix))
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         answer(error=(f"{path} cannot be run: {first}", "Inputs and batch that fit it.", "Export it again to fit."))

@@ -30,7 +30,7 @@ class GradualPruning(PruningCallback):
         `regrow=True`.
       target_flops: the share of the FLOPs to remove, between 0 and 1, in equal steps, one a round.
       target_params: the same of the parameters.
-      target_latency, latency: the same of the milliseconds on a device, and the table that predicts them, see
+      target_latency, latency_table: the same of the milliseconds on a device, and the table that predicts them, see
         `kprune.plan_pruning`.
       channels_per_round: instead, how many channels each round removes (channel sets: channels that are tied by
         additions count once). Give one of the four.
@@ -72,7 +72,7 @@ class GradualPruning(PruningCallback):
         *,
         target_params=None,
         target_latency=None,
-        latency=None,
+        latency_table=None,
         channels_per_round=None,
         every_epochs=1,
         until_epoch=None,
@@ -86,7 +86,7 @@ class GradualPruning(PruningCallback):
         criterion = get_criterion(criterion)
         check_flag("regrow", regrow)
         check_criterion(criterion, data)
-        check_channels(channels_per_round, (target_flops, target_params, target_latency, latency), regrow)
+        check_channels(channels_per_round, (target_flops, target_params, target_latency, latency_table), regrow)
         schedule = EpochSchedule(0, every_epochs, until_epoch)
         if until_epoch is not None and until_epoch < every_epochs:
             raise OptionError(
@@ -95,7 +95,9 @@ class GradualPruning(PruningCallback):
                 "Prune more often or end later.",
             )
         counted = channels_per_round is not None
-        targets = None if counted else Targets(target_flops, target_params, target_latency, latency, input_shape, data)
+        sizes = {"input_shape": input_shape, "data": data}
+        given = target_flops, target_params, target_latency, latency_table
+        targets = None if counted else Targets(*given, **sizes)
         check_shape(input_shape)
         super().__init__(criterion, targets, replace(schedule, start_epoch=every_epochs - 1), limits, strict)
         self.input_shape = input_shape

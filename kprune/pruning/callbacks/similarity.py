@@ -18,7 +18,7 @@ class SimilarityPruning(PruningCallback):
     Args:
       target_flops: the share of the FLOPs to remove, between 0 and 1; reached after `until_epoch` epochs.
       target_params: the same of the parameters.
-      target_latency, latency: the same of the milliseconds on a device, and the table that predicts them, see
+      target_latency, latency_table: the same of the milliseconds on a device, and the table that predicts them, see
         `kprune.plan_pruning`; give one of the three.
       alpha, ratio: see `kprune.criteria.Similarity`. Where a round is behind the schedule, which goes to the target in
         equal steps, it relaxes `ratio` by 10 % until it is not; the next one begins with `ratio` again.
@@ -58,7 +58,7 @@ class SimilarityPruning(PruningCallback):
         *,
         target_params=None,
         target_latency=None,
-        latency=None,
+        latency_table=None,
         alpha=1.0,
         ratio=0.35,
         start_epoch=0,
@@ -81,7 +81,7 @@ class SimilarityPruning(PruningCallback):
                 f"There is no option {', '.join(unknown)}.", f"Of {Similarity.options}.", "Check the spelling."
             )
         criterion = Similarity(alpha, ratio, **options)
-        targets = Targets(target_flops, target_params, target_latency, latency, input_shape)
+        targets = Targets(target_flops, target_params, target_latency, latency_table, input_shape)
         super().__init__(criterion, targets, EpochSchedule(start_epoch, every_epochs, until_epoch), limits, strict)
 
     def _make_budget(self) -> Budget:

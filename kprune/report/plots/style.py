@@ -6,6 +6,7 @@ import numpy as np
 
 from kprune.utils.errors import OptionError
 from kprune.utils.files import write_by_rename
+from kprune.utils.packages import missing_package
 
 # Okabe and Ito's palette, told apart by colour-blind readers; without its yellow, which is lost on white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
@@ -23,14 +24,12 @@ def new_figure(width: float, height: float):
       width, height: in inches.
 
     Raises:
-      OptionError: matplotlib is not installed.
+      MissingPackageError: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise OptionError(
-            f"matplotlib cannot be imported: {error}.", "matplotlib, for pictures.", "pip install 'kprune[plots]'"
-        ) from error
+        raise missing_package("matplotlib", "which draws pictures", "kprune[plots]") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

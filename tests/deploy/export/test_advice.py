@@ -189,6 +189,6 @@ ADVICE = {
 @pytest.mark.parametrize("case", ADVICE)
 def test_what_an_error_advises_works(case, tmp_path):
     advice = ADVICE[case]
-    with pytest.raises(advice.error, match=f"To mend:.*{advice.match}"):
+    with pytest.raises(advice.error, match=f"Fix:.*{advice.match}"):
         advice.wrong(tmp_path)
     advice.followed(tmp_path)

@@ -6,19 +6,14 @@ import importlib
 import importlib.util
 import os
 
-from kprune.utils.errors import ModelError
+from kprune.utils.packages import need_package
 
 
 @functools.cache
 def load_tfmot():
     """The package; importing it leaves the environment and Keras as they were."""
     name, variable = "tensorflow_model_optimization", "TF_USE_LEGACY_KERAS"
-    if importlib.util.find_spec(name) is None:
-        raise ModelError(
-            "tensorflow-model-optimization is not installed.",
-            "tensorflow-model-optimization and tf_keras.",
-            "pip install 'kprune[quantization]'",
-        )
+    need_package(name, "which trains with quantization", "kprune[quantization]")
     import tensorflow as tf
 
     # TensorFlow decides which Keras `tf.keras` is when it is first touched, by the variable that tfmot sets.
