@@ -561,14 +561,14 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
 
     plan = kprune.plan_pruning(build(residual), 0.3)
     monkeypatch.setattr("os.replace", refuse)
-    with pytest.raises(ExportError, match="could not be written.*Permission denied.*To mend"):
+    with pytest.raises(ExportError, match="could not be written.*Permission denied.*Fix"):
         plan.save(tmp_path / "plan.json")
     assert not list(tmp_path.iterdir())
     for name in ("mkstemp", "mkdtemp"):
         monkeypatch.setattr(f"tempfile.{name}", lambda **options: refuse())
-    with pytest.raises(ExportError, match="could not be written.*Permission denied.*To mend"):
+    with pytest.raises(ExportError, match="could not be written.*Permission denied.*Fix"):
         plan.save(tmp_path / "plan.json")
-    with pytest.raises(ExportError, match="could not be written.*Permission denied.*To mend"):
+    with pytest.raises(ExportError, match="could not be written.*Permission denied.*Fix"):
         kprune.utils.files.write_folder_by_rename(tmp_path / "folder", lambda folder: None, "mark")
 
 
@@ -579,9 +579,9 @@ def test_a_search_begins_only_where_its_file_can_be_written(tmp_path, monkeypatc
         kprune.prune_to_latency(build(residual), 1.0, timed.append, criterion="l1", output=output)
 
     for output, words in ((tmp_path / "no" / "a.tflite", "does not exist"), (tmp_path, "is a folder")):
-        with pytest.raises(ExportError, match=f"{words}.*To mend"):
+        with pytest.raises(ExportError, match=f"{words}.*Fix"):
             search(output)
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(ExportError, match="not writable.*To mend"):
+    with pytest.raises(ExportError, match="not writable.*Fix"):
         search(tmp_path / "a.tflite")
     assert not timed

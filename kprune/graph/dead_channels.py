@@ -16,7 +16,7 @@ def channel_constants(graph: Graph) -> dict[int, np.ndarray]:
             for place, shape in zip(call.inputs, call.input_shapes, strict=True)
         ]
         try:
-            found = unknown(call) if call.stopped else find_rule(call.operation).constants(call, known)
+            found = unknown(call) if call.stopped else find_rule(call.operation).constant_channels(call, known)
         except Barrier:
             found = unknown(call)
         values.update(zip(call.outputs, found, strict=True))

@@ -67,11 +67,11 @@ class Tracer:
             rule = PassThrough()
         try:
             call = self.apply(rule, call)
-            rests = rule.rests(call)
+            rests = rule.zero_if_removed(call)
         except Barrier as barrier:
             call, rests = self.stop(rule, call, str(barrier)), True
         self.calls.append(call)
-        if rule.resizes:
+        if rule.config_holds_channels:
             self.agree(call)
         return [Tensor(ids, place, rests) for ids, place in zip(call.ids_out, places, strict=True)]
 
@@ -106,8 +106,8 @@ class Tracer:
         return self.step(unfold, [*made, *tensors], scope)
 
     def apply(self, rule: Rule, call: Call) -> Call:
-        call = replace(call, ids_out=tuple(rule.channels(call, self.channels)))
-        for weight in rule.weights(call):
+        call = replace(call, ids_out=tuple(rule.output_ids(call, self.channels)))
+        for weight in rule.sliced_weights(call):
             self.slice(call, weight)
         return call
 

@@ -36,7 +36,7 @@ def parts(call: Call) -> tuple[int, int, int]:
 class Attention(Rule):
     """Attention without projections: sums over the channels of query and key, weighs those of the value."""
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         query, value, key = parts(call)
         channels.tie(last_axis(call, query), last_axis(call, key))
         if not (call.resting[query] and call.resting[key]):
@@ -45,7 +45,7 @@ class Attention(Rule):
         scores = [channels.frozen(len(shape), f"'{call.path}' sums over channels") for shape in call.output_shapes[1:]]
         return [made, *scores]
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[1]
 
     def sums_over_channels(self, call: Call) -> bool:
@@ -61,17 +61,17 @@ class Attention(Rule):
 
 @register_rule(layers.Attention)
 class DotAttention(Attention):
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         if call.operation.score_mode != "dot":
             raise Barrier("its scores are no product of channels")
-        return super().channels(call, channels)
+        return super().output_ids(call, channels)
 
 
 @register_rule(layers.AdditiveAttention)
 class AdditiveAttention(Attention):
     """tanh(query + key), weighed by one number per channel: zero where both are."""
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         return [Weight("scale", (last_axis(call, 0),))] if call.operation.use_scale else []
 
 
@@ -87,7 +87,7 @@ class MultiHeadAttention(Rule):
         index = {"query": query, "gate": query, "key": key, "value": value}
         return [(index[name], layer) for name, layer in inside.items() if name in index]
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         shape = call.output_shapes[0]
         for index, _ in self.readers(call):
             last_axis(call, index)
@@ -109,7 +109,7 @@ class MultiHeadAttention(Rule):
             for index, layer in self.readers(call)
         ]
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         names = {id(v): name for name, v in variables_by_name(call.operation).items()}
         found = []
         for index, layer in self.readers(call):
@@ -125,19 +125,19 @@ class MultiHeadAttention(Rule):
             found.append(Weight(names[id(output.bias)], (None,) * (len(output.bias.shape) - 1) + (made,)))
         return found
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         shape = [*call.output_shapes[0][len(call.input_shapes[0]) - 1 :]]
         shape[-1] = kept.count(along(call.ids_out[0], -1, shape[-1]))
         return {**call.operation.get_config(), "output_shape": tuple(shape)}
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         """A channel whose slice of the output projection is zero holds its bias."""
         output, rank = projections(call.operation)["output"], len(call.output_shapes[0])
         varies = (to_numpy(output.kernel) != 0).reshape(-1, call.output_shapes[0][-1]).any(axis=0)
         if rank != len(call.input_shapes[0]):
-            return super().constants(call, values)
+            return super().constant_channels(call, values)
         bias = np.zeros(len(varies)) if output.bias is None else to_numpy(output.bias).astype(float)
-        return [spread(np.where(varies, np.nan, bias), rank, rank - 1), *super().constants(call, values)[1:]]
+        return [spread(np.where(varies, np.nan, bias), rank, rank - 1), *super().constant_channels(call, values)[1:]]
 
 
 @register_rule(layers.GroupQueryAttention)
@@ -148,7 +148,7 @@ class GroupQueryAttention(MultiHeadAttention):
         for index in parts(call):
             channels.tie(last_axis(call, index), made)
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         return call.operation.get_config()
 
 

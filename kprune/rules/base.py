@@ -27,7 +27,7 @@ class Call:
       input_shapes, output_shapes: one shape per tensor, in flat order, the batch axis first.
       ids_in, ids_out: one id array per tensor (see `kprune.rules.channels`).
       inputs, outputs: a number for each tensor, the same wherever it is used.
-      resting: for each input, whether a removed channel of it is zero (see `Rule.rests`).
+      resting: for each input, whether a removed channel of it is zero (see `Rule.zero_if_removed`).
       stopped: whether it is a barrier: what happens to channels inside is not known.
     """
 
@@ -85,7 +85,8 @@ class Rule:
     """What kprune knows of one family of operations. The methods here are those of a pass-through.
 
     Attributes:
-      resizes: whether its config or arguments hold a number of channels, so that all calls of one operation must agree.
+      config_holds_channels: whether its config or arguments hold a number of channels, so that all calls of one
+        operation must agree.
       relevance: how layer-wise relevance propagation passes it: "in_proportion", "pass_on", "transport" (goes where the
         numbers came from), "equal_parts" or "contributions" (of a kernel).
       transparent_to_probes: whether the channels of a layer before it are looked at behind it, after an activation.
@@ -95,7 +96,7 @@ class Rule:
       separate_inputs: whether its layer takes query, value and key as arguments of their own.
     """
 
-    resizes = False
+    config_holds_channels = False
     relevance = "in_proportion"
     transparent_to_probes = False
     adds = False
@@ -103,29 +104,29 @@ class Rule:
     gives_probabilities = False
     separate_inputs = False
 
-    def channels(self, call: Call, channels: Channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels: Channels) -> list[np.ndarray]:
         """The ids of the outputs. May make fresh ids, tie, freeze, or raise `Barrier` with a reason in words."""
         return [call.ids_in[0] for _ in call.output_shapes]
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         """Whether a removed channel is exactly zero in the outputs of the masked model; of the inputs, `call.resting`
         says it. Where it is, an operation may sum over channels.
         """
         return False
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         """The variables that are sliced with the channels."""
         return []
 
-    def config(self, call: Call, kept: Kept) -> dict:
+    def pruned_config(self, call: Call, kept: Kept) -> dict:
         """The config of the operation after removal."""
         return call.operation.get_config()
 
-    def arguments(self, call: Call, kept: Kept, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    def pruned_arguments(self, call: Call, kept: Kept, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """The arguments of the call after removal; tensors among them are those of the new graph."""
         return args, kwargs
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         """For each output, the constant that each position holds whatever the input, NaN where it varies.
 
         Args:
@@ -166,7 +167,7 @@ class Rule:
         Args:
           call: the call.
           live: for each output a boolean array of the shape of its ids: whether the position matters.
-          values: the constants of each input, see `constants`.
+          values: the constants of each input, see `constant_channels`.
 
         Returns:
           The same for each input, in the shapes of their ids.
@@ -191,7 +192,7 @@ def register_rule(*operations: type) -> Callable[[type[Rule]], type[Rule]]:
     Example:
       >>> @kprune.register_rule(MyGatedActivation)
       ... class MyRule(kprune.Rule):
-      ...     pass  # every channel passes through; override `channels`, `weights`, `config` for more
+      ...     pass  # every channel passes through; override `output_ids`, `sliced_weights` for more
     """
     for operation in operations:
         if not (isinstance(operation, type) and issubclass(operation, keras.Operation)):
@@ -232,7 +233,7 @@ def computes_as(derived: type, base: type) -> bool:
 class NoRule(Rule):
     """Of an operation that kprune does not know: nothing passes."""
 
-    def channels(self, call: Call, channels: Channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels: Channels) -> list[np.ndarray]:
         raise Barrier(f"kprune has no rule for {type(call.operation).__name__}")
 
 

@@ -91,10 +91,10 @@ class Product(Rule):
     def subscripts(self, call: Call) -> tuple[list[str], str]:
         raise NotImplementedError
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         return contract(call, channels, *self.subscripts(call))
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return all(call.resting)
 
     def sums_over_channels(self, call: Call) -> bool:
@@ -147,10 +147,10 @@ class DotRule(Product):
         result = [letter for letter in (*first, *second[1:]) if letter != "z"]
         return ["".join(first), "".join(second)], "".join(result)
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         if call.operation.normalize and not all(call.resting):
             raise Barrier("it normalizes channels that hold a number once removed")
-        ids = super().channels(call, channels)[0]
+        ids = super().output_ids(call, channels)[0]
         return [ids if ids.ndim > 1 else ids[:, None]]  # of two vectors Keras makes [batch, 1]
 
 
@@ -182,7 +182,7 @@ class EinsumDenseRule(Writer):
         axis = inputs.index(letter)
         return along(call.ids_in[0], axis, call.input_shapes[0][axis]) if call.ids_in[0].shape[axis] > 1 else None
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         require_plain_kernel(call.operation)
         inputs, kernel, _ = self.letters(call)
         if any(inputs[axis] not in kernel for axis in varying_axes(call.ids_in[0])):
@@ -192,7 +192,7 @@ class EinsumDenseRule(Writer):
         size = call.output_shapes[0][self.axis(call)]
         return self.emit(call, channels, channels.fresh(size, call.owner))
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         inputs, kernel, outputs = self.letters(call)
         sizes = dict(zip(inputs + outputs, call.input_shapes[0] + call.output_shapes[0], strict=True))
         places = [sizes[letter] for letter in dict.fromkeys(inputs[1:] + outputs[1:]) if letter not in kernel]
@@ -214,15 +214,15 @@ class EinsumDenseRule(Writer):
         named = self.letters(call)[2][-len(output) :]
         return "".join(x if y in wanted else "." for x, y in zip(named[first:], output[first:], strict=True))
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         config = call.operation.get_config()
         shape = [config["output_shape"]] if isinstance(config["output_shape"], int) else list(config["output_shape"])
         axis = self.axis(call) - len(call.output_shapes[0])
         shape[axis] = kept.count(self.outputs(call))
         return {**config, "output_shape": tuple(shape)}
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
-        return Rule.constants(self, call, values)
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        return Rule.constant_channels(self, call, values)
 
     def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
         return Rule.live_inputs(self, call, live, values)

@@ -37,14 +37,14 @@ class Writer(Rule):
             channels.freeze(ids, f"the activation of '{call.path}' mixes channels")
         return [spread(ids, len(call.output_shapes[0]), self.axis(call))]
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         activation = getattr(call.operation, "activation", None)
         return activation is None or (is_elementwise(activation) and maps_zero_to_zero(activation))
 
     def bias(self, call: Call) -> list[Weight]:
         return [Weight("bias", (self.outputs(call),))] if getattr(call.operation, "use_bias", False) else []
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         """A filter whose every live input slice is zero holds the activation of its bias."""
         axis = self.axis(call)
         silent = along(values[0] == 0, axis, call.input_shapes[0][axis])
@@ -82,7 +82,7 @@ class Convolution(Writer):
     def depthwise(self, call: Call) -> bool:
         return call.operation.groups > 1 and call.operation.groups == call.input_shapes[0][self.axis(call)]
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         require_plain_kernel(call.operation)
         conv, ids_in = call.operation, self.inputs(call)
         if self.depthwise(call):
@@ -93,7 +93,7 @@ class Convolution(Writer):
                 channels.tie(group, group[:1])
         return self.emit(call, channels, ids)
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         conv, ids_in, ids_out = call.operation, self.inputs(call), self.outputs(call)
         spatial = (None,) * len(conv.kernel_size)
         uses = positions(call.output_shapes[0], self.axis(call))
@@ -103,7 +103,7 @@ class Convolution(Writer):
         rank = len(spatial)
         return [Weight("kernel", (*spatial, ids_in, ids_out), uses, reads=rank, writes=rank + 1), *self.bias(call)]
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         config = {**call.operation.get_config(), "filters": kept.count(self.outputs(call))}
         return {**config, "groups": kept.count(self.inputs(call))} if self.depthwise(call) else config
 
@@ -131,17 +131,17 @@ class Convolution(Writer):
 class TransposedConvolution(Writer):
     """Transposed conv: the kernel's axes are (..., out, in), and each input place meets the whole kernel."""
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         self.inputs(call)
         return self.emit(call, channels, channels.fresh(call.operation.filters, call.owner))
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         rank = len(call.operation.kernel_size)
         axes = ((None,) * rank) + (self.outputs(call), self.inputs(call))
         uses = positions(call.input_shapes[0], self.axis(call))
         return [Weight("kernel", axes, uses, reads=rank + 1, writes=rank), *self.bias(call)]
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         return {**call.operation.get_config(), "filters": kept.count(self.outputs(call))}
 
     def linear_maps(self, call: Call) -> list[LinearMap]:
@@ -157,10 +157,10 @@ class TransposedConvolution(Writer):
 class DepthwiseConvolution(Writer):
     """Each input channel makes `depth_multiplier` output channels, which stay and go with it."""
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         return self.emit(call, channels, np.repeat(self.inputs(call), call.operation.depth_multiplier))
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         axes = ((None,) * len(call.operation.kernel_size)) + (self.inputs(call), None)
         return [Weight("kernel", axes, positions(call.output_shapes[0], self.axis(call))), *self.bias(call)]
 
@@ -180,11 +180,11 @@ class SeparableConvolution(Writer):
     def middle(self, call: Call) -> np.ndarray:
         return np.repeat(self.inputs(call), call.operation.depth_multiplier)
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         self.inputs(call)
         return self.emit(call, channels, channels.fresh(call.operation.filters, call.owner))
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         spatial = (None,) * len(call.operation.kernel_size)
         uses = positions(call.output_shapes[0], self.axis(call))
         rank = len(spatial)
@@ -195,7 +195,7 @@ class SeparableConvolution(Writer):
             *self.bias(call),
         ]
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         return {**call.operation.get_config(), "filters": kept.count(self.outputs(call))}
 
     def linear_maps(self, call: Call) -> list[LinearMap]:

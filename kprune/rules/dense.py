@@ -18,17 +18,17 @@ class DenseRule(Writer):
     def axis(self, call: Call) -> int:
         return len(call.input_shapes[0]) - 1
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         require_plain_kernel(call.operation)
         self.inputs(call)
         return self.emit(call, channels, channels.fresh(call.operation.units, call.owner))
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         axes = (self.inputs(call), self.outputs(call))
         uses = positions(call.output_shapes[0], self.axis(call))
         return [Weight("kernel", axes, uses, reads=0, writes=1), *self.bias(call)]
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         return {**call.operation.get_config(), "units": kept.count(self.outputs(call))}
 
     def linear_maps(self, call: Call) -> list[LinearMap]:

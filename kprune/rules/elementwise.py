@@ -28,10 +28,10 @@ class PassThrough(Rule):
 
     relevance, transparent_to_probes = "pass_on", True
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0]
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return values
 
 
@@ -75,10 +75,10 @@ class Activating(Rule):
 class Elementwise(Activating):
     """An activation: channels pass, constants are mapped."""
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0] and maps_zero_to_zero(call.operation)
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [apply_elementwise(call.operation, values[0])]
 
 
@@ -86,15 +86,15 @@ class Elementwise(Activating):
 class ActivationRule(Activating):
     """Any activation function; one that mixes channels (softmax, glu) is a barrier."""
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0] and maps_zero_to_zero(call.operation.activation)
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         if not is_elementwise(call.operation.activation):
             raise Barrier("its activation mixes channels")
         return [call.ids_in[0]]
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [apply_elementwise(call.operation.activation, values[0])]
 
 
@@ -104,7 +104,7 @@ class SoftmaxRule(Rule):
 
     relevance, gives_probabilities = "pass_on", True
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         constant_along(call.ids_in[0], np.atleast_1d(call.operation.axis), "softmax")
         return [call.ids_in[0]]
 
@@ -118,13 +118,13 @@ class LogSoftmaxRule(SoftmaxRule):
 class GluRule(Rule):
     """Half of the channels, each scaled by the gate that lies as far behind: the two go together."""
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         axis = call.operation.axis
         first, gate = np.split(along(call.ids_in[0], axis, call.input_shapes[0][axis]), 2)
         channels.tie(first, gate)
         return [spread(first, call.ids_in[0].ndim, axis)]
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0]
 
     def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
@@ -135,10 +135,10 @@ class GluRule(Rule):
 class PReLURule(Activating):
     """A slope for each position that is not shared; f(0) is 0 whatever the slope."""
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0]
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         ids = call.ids_in[0]
         alpha = variables_by_name(call.operation)["alpha"]
         sliced = (
@@ -146,5 +146,5 @@ class PReLURule(Activating):
         )
         return [Weight("alpha", tuple(sliced))]
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [np.where(values[0] == 0, 0.0, np.nan)]

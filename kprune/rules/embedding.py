@@ -10,5 +10,5 @@ from kprune.rules.base import Call, Rule, register_rule
 class EmbeddingRule(Rule):
     """Makes channels, of which none goes; nothing is multiplied."""
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         return [channels.frozen(len(call.output_shapes[0]), f"kprune leaves the vectors of '{call.path}' whole")]

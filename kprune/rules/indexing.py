@@ -42,7 +42,7 @@ class GetItem(Rearrange):
                 key[place] = 0 if isinstance(key[place], int) else slice(None)
         return array[tuple(key)]
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         ids = call.ids_in[0]
         for axis in varying_axes(ids):
             part, vector = slices(call)[self.own(call)[axis]], ids.reshape(-1)
@@ -50,7 +50,7 @@ class GetItem(Rearrange):
                 channels.freeze(vector[part], f"'{call.path}' takes this one channel")
             elif part.step not in (None, 1, -1) or (part.step == -1 and part != slice(None, None, -1)):
                 self.tie_neighbours(channels, vector, part)
-        return super().channels(call, channels)
+        return super().output_ids(call, channels)
 
     def tie_neighbours(self, channels, vector: np.ndarray, part: slice):
         """Every n-th channel stays every n-th as long as whole blocks of n go."""
@@ -59,7 +59,7 @@ class GetItem(Rearrange):
         first = np.arange(len(vector)) // part.step * part.step
         channels.tie(vector, vector[first])
 
-    def arguments(self, call: Call, kept, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    def pruned_arguments(self, call: Call, kept, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         key = list(slices(call))
         for axis in varying_axes(call.ids_in[0]):
             place = self.own(call)[axis]
@@ -77,12 +77,12 @@ class GetItem(Rearrange):
 class Split(Rule):
     """Parts one after the other along an axis; along the channel axis they may come out of different sizes."""
 
-    resizes = True
+    config_holds_channels = True
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0]
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         ids, axis = call.ids_in[0], call.operation.axis % call.ids_in[0].ndim
         if axis == 0:
             raise Barrier("it splits the batch axis")
@@ -94,14 +94,14 @@ class Split(Rule):
         axis = call.operation.axis % array.ndim
         return np.split(array, np.cumsum([shape[axis] for shape in call.output_shapes])[:-1], axis=axis)
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         config, axis = call.operation.get_config(), call.operation.axis % call.ids_in[0].ndim
         if call.ids_in[0].shape[axis] > 1:
             sizes = [kept.size(ids, axis, ids.shape[axis]) for ids in call.ids_out]
             config["indices_or_sections"] = tuple(np.cumsum(sizes)[:-1].tolist())
         return config
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         if values[0].shape[call.operation.axis] == 1:
             return [values[0] for _ in call.output_shapes]
         return self.parts(call, values[0])
@@ -111,7 +111,7 @@ class Split(Rule):
 class Unstack(Rule):
     """Slices along an axis that holds no channels, each without that axis."""
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0]
 
     def parts(self, call: Call, array: np.ndarray) -> list[np.ndarray]:
@@ -120,10 +120,10 @@ class Unstack(Rule):
             raise Barrier("it takes single channels, or single examples")
         return [np.squeeze(array, axis) for _ in call.output_shapes]
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         return self.parts(call, call.ids_in[0])
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return self.parts(call, values[0])
 
 
@@ -131,10 +131,10 @@ class Unstack(Rule):
 class Stack(Rule):
     """Tensors along a new axis: their channels go together."""
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return all(call.resting)
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         axis = call.operation.axis % len(call.output_shapes[0])
         if axis == 0:
             raise Barrier("it makes another batch axis")
@@ -167,7 +167,7 @@ class Take(Rearrange):
         axis = self.axis(call)
         return np.take(array, self.indices(call), axis=axis) if array.shape[axis] > 1 else array
 
-    def arguments(self, call: Call, kept, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    def pruned_arguments(self, call: Call, kept, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         ids, axis = call.ids_in[0], self.axis(call)
         if ids.shape[axis] == 1:
             return args, kwargs
@@ -194,7 +194,7 @@ class Pad(Rearrange):
         """The padding along the axes on which the ids depend; none along the others."""
         return [pair if size > 1 else (0, 0) for pair, size in zip(self.width(call), call.ids_in[0].shape, strict=True)]
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         ids, width = call.ids_in[0], self.own(call)
         if sum(map(sum, width)) and not self.zeros(call):
             raise Barrier("it pads channels by something other than zeros")
@@ -205,14 +205,14 @@ class Pad(Rearrange):
     def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
         return Rule.live_inputs(self, call, live, values)
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         width = self.width(call)
         for axis in varying_axes(call.ids_in[0]):
             ids, (front, back) = call.ids_out[0].reshape(-1), width[axis]
             width[axis] = (kept.count(ids[:front]), kept.count(ids[len(ids) - back :]))
         return {**call.operation.get_config(), "pad_width": tuple(width)}
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         value = values[0] if self.zeros(call) else np.full_like(values[0], np.nan)
         elsewhere = any(sum(a) > sum(b) for a, b in zip(self.width(call), self.own(call), strict=True))
         value = np.where(value == 0, 0.0, np.nan) if elsewhere else value

@@ -38,7 +38,7 @@ def read_by_weights(rule, call, passing: np.ndarray, alive: np.ndarray) -> tuple
     """
     read, audible = [np.zeros(0, int)], [np.zeros(0, int)]
     variables = variables_by_name(call.operation) if is_layer(call.operation) else {}
-    for weight in rule.weights(call):
+    for weight in rule.sliced_weights(call):
         ids = None if weight.reads is None else weight.axes[weight.reads]
         if ids is None:
             continue
@@ -56,7 +56,7 @@ def always_zero(value: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Where a tensor is zero whatever the input, in the shape of its ids.
 
     Args:
-      value: its constants, see `Rule.constants`.
+      value: its constants, see `Rule.constant_channels`.
       ids: its ids.
     """
     return fold(value == 0, ids.shape, np.all)

@@ -28,7 +28,7 @@ class Merge(Rule):
 
     combine = staticmethod(np.add)
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         shape = call.output_shapes[0]
         aligned = [align(ids, len(shape)) for ids in call.ids_in]
         sizes = [(1,) * (len(shape) - len(other)) + tuple(other) for other in call.input_shapes]
@@ -42,7 +42,7 @@ class Merge(Rule):
             channels.tie(tied[0], ids)
         return [max(tied, key=np.size)]
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         """Where every operand is a tensor with resting channels; a combination of zeros is zero."""
         return all(call.resting) and len(self.leaves(call)) == len(call.ids_in)
 
@@ -51,7 +51,7 @@ class Merge(Rule):
         leaves = keras.tree.flatten((call.arguments.args, call.arguments.kwargs))
         return [x for x in leaves if x is not None]
 
-    def arguments(self, call: Call, kept, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    def pruned_arguments(self, call: Call, kept, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Slices the arrays among the operands along the channel axis."""
         ids = call.ids_out[0]
         for axis in varying_axes(ids):
@@ -72,7 +72,7 @@ class Merge(Rule):
         known = (next(tensors) if isinstance(x, keras.KerasTensor) else to_numpy(x) for x in self.leaves(call))
         return [align(np.asarray(x, dtype=float), rank) for x in known]
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [reduce(self.combine, self.operands(call, values))]
 
     def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
@@ -109,7 +109,7 @@ class Addition(Merge):
 class ScaledAddition(Merge):
     """`first + scale * second`."""
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [values[0] + call.operation.scale * values[1]]
 
 
@@ -127,7 +127,7 @@ class Multiply(Merge):
     def operator(self, call: Call) -> OperatorConfig | None:
         return operands_alike(call, "multiply") if len(call.input_shapes) > 1 else None
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return any(rest and ids.size > 1 for rest, ids in zip(call.resting, call.ids_in, strict=True))
 
 
@@ -145,7 +145,7 @@ class Minimum(Merge):
 class Average(Merge):
     transparent_to_probes = True
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [reduce(np.add, values) / len(values)]
 
 
@@ -154,22 +154,22 @@ class Average(Merge):
 class OtherMerge(Merge):
     """Position by position too; of its constants kprune says nothing."""
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return False
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
-        return Rule.constants(self, call, values)
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        return Rule.constant_channels(self, call, values)
 
 
 @register_rule(*bare("Power"))
 class Power(OtherMerge):
     """A channel to a fixed power; a power below zero would make infinity of the zeros of a masked channel."""
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         base, exponent = self.leaves(call)[:2]
         if not isinstance(base, keras.KerasTensor) or isinstance(exponent, keras.KerasTensor) or np.any(exponent <= 0):
             raise Barrier("its exponent is not a fixed number above zero")
-        return super().channels(call, channels)
+        return super().output_ids(call, channels)
 
 
 @register_rule(*bare("TrueDivide", "Divide"))
@@ -178,15 +178,15 @@ class Divide(Merge):
 
     combine = staticmethod(np.divide)
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0]
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         if not isinstance(call.arguments.args[0], keras.KerasTensor):
             raise Barrier("it divides by a tensor")
         if any(varying_axes(ids) for ids in call.ids_in[1:]):
             raise Barrier("it divides by channels, and a removed one is zero")
-        return super().channels(call, channels)
+        return super().output_ids(call, channels)
 
 
 @register_rule(layers.Concatenate, *bare("Concatenate"))
@@ -195,13 +195,13 @@ class Concatenate(Rule):
 
     relevance, transparent_to_probes = "transport", True
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return all(call.resting)
 
     def axis(self, call: Call) -> int:
         return call.operation.axis % len(call.output_shapes[0])
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         axis = self.axis(call)
         axes = sorted({other for ids in call.ids_in for other in varying_axes(ids)})
         if [other for other in axes if other != axis]:
@@ -227,7 +227,7 @@ class Concatenate(Rule):
             [np.broadcast_to(x, (*common[:axis], x.shape[axis], *common[axis + 1 :])) for x in full], axis=axis
         )
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [self.join(call, values)]
 
     def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:

@@ -28,21 +28,21 @@ class BatchNormalizationRule(Rule):
         axis = call.operation.axis
         return along(call.ids_in[0], axis, call.input_shapes[0][axis])
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         self.ids(call)
         return [call.ids_in[0]]
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.operation.scale  # then a removed channel has gamma and beta zero
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         return [
             Weight(name, (self.ids(call),))
             for name, variable in variables_by_name(call.operation).items()
             if len(variable.shape) == 1
         ]
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         layer, size = call.operation, call.input_shapes[0][call.operation.axis]
         own = {name: to_numpy(v).astype(float) for name, v in variables_by_name(layer).items()}
         gamma, beta = own.get("gamma", np.ones(size)), own.get("beta", np.zeros(size))
@@ -57,12 +57,12 @@ class RescalingRule(Rule):
 
     relevance, transparent_to_probes = "pass_on", True
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         if np.ndim(call.operation.scale) or np.ndim(call.operation.offset):
             raise Barrier("it rescales each channel by a number of its own")
         return [call.ids_in[0]]
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [values[0] * call.operation.scale + call.operation.offset]
 
 
@@ -79,16 +79,16 @@ class NormalizationRule(Rule):
             raise Barrier("it normalizes by a mean per place as well as per channel")
         return along(call.ids_in[0], axes[0], call.input_shapes[0][axes[0]]) if axes else None
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         self.ids(call)
         return [call.ids_in[0]]
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         ids = self.ids(call)
         names = variables_by_name(call.operation)
         return [Weight(name, (ids,)) for name in ("mean", "variance") if name in names and ids is not None]
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         config, ids = call.operation.get_config(), self.ids(call)
         for name in ("mean", "variance"):
             if ids is not None and config[name] is not None and np.size(config[name]) > 1:
@@ -100,7 +100,7 @@ class NormalizationRule(Rule):
 class LayerNormalizationRule(Rule):
     """Over places it lets channels pass. Over channels nothing can go: each output depends on how many there are."""
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         if any(call.ids_in[0].shape[axis] > 1 for axis in np.atleast_1d(call.operation.axis)):
             raise Barrier("it normalizes by statistics of all channels")
         return [call.ids_in[0]]
@@ -113,12 +113,12 @@ class UnitNormalizationRule(Rule):
     def sums_over_channels(self, call: Call) -> bool:
         return any(call.ids_in[0].shape[axis] > 1 for axis in np.atleast_1d(call.operation.axis))
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         if self.sums_over_channels(call) and not call.resting[0]:
             raise Barrier("it divides by a norm to which removed channels would add")
         return [call.ids_in[0]]
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0]
 
 
@@ -130,20 +130,20 @@ class GroupNormalizationRule(Rule):
         axis = call.operation.axis
         return along(call.ids_in[0], axis, call.input_shapes[0][axis])
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         if varying_axes(call.ids_in[0]):
             ids = self.ids(call).reshape(call.operation.groups, -1)
             channels.tie(ids, ids[:, :1])
         return [call.ids_in[0]]
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.operation.scale or call.resting[0]
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         ids = self.ids(call)
         return [Weight(name, (ids,)) for name in variables_by_name(call.operation)]
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         config = call.operation.get_config()
         if varying_axes(call.ids_in[0]):
             config["groups"] = kept.count(self.ids(call).reshape(call.operation.groups, -1)[:, 0])
@@ -164,19 +164,19 @@ class LayerScaleRule(Rule):
     def ids(self, call: Call) -> np.ndarray:
         return along(call.ids_in[0], -1, call.input_shapes[0][-1])
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         self.ids(call)
         return [call.ids_in[0]]
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return True
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         return [Weight(name, (self.ids(call),)) for name in variables_by_name(call.operation)]
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         return {**call.operation.get_config(), "projection_dim": kept.count(self.ids(call))}
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         (gamma,) = variables_by_name(call.operation).values()
         return [product(values[0], to_numpy(gamma))]

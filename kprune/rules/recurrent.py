@@ -25,7 +25,7 @@ class RecurrentRule(Rule):
     def inputs(self, call: Call) -> np.ndarray:
         return along(call.ids_in[0], -1, call.input_shapes[0][-1])
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         if any(type(cell) not in CELLS for cell in self.cells(call.operation)):
             raise Barrier("kprune does not know how its cell reads channels")
         if np.any([ids.shape[1:-1] != (1,) * (ids.ndim - 2) for ids in call.ids_in[:1]]):
@@ -49,7 +49,7 @@ class RecurrentRule(Rule):
             for cell in self.cells(call.operation)
         ]
 
-    def weights(self, call: Call) -> list[Weight]:
+    def sliced_weights(self, call: Call) -> list[Weight]:
         names = {id(v): name for name, v in variables_by_name(call.operation).items()}
         moments = call.input_shapes[0][1]
         uses = math.nan if moments is None else float(moments)

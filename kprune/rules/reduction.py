@@ -17,7 +17,7 @@ class Reduction(Rule):
     def reduce(self, call: Call, array: np.ndarray) -> np.ndarray:
         return array if getattr(call.operation, "keepdims", False) else np.squeeze(array, self.axes(call))
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         axes = self.axes(call)
         if 0 in axes:
             raise Barrier("it reduces the batch axis")
@@ -33,7 +33,7 @@ register_rule(*bare("Argmax", "Argmin", "Nansum", "Nanstd", "Nanvar"))(Reduction
 class Average(Reduction):
     """Of equal numbers it is that number."""
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         if any(values[0].shape[axis] > 1 for axis in self.axes(call)):
             raise Barrier("its constants differ along the axes that it reduces")
         return [self.reduce(call, values[0])]
@@ -46,7 +46,7 @@ class Sum(Reduction):
     def sums_over_channels(self, call: Call) -> bool:
         return any(call.ids_in[0].shape[axis] > 1 for axis in self.axes(call))
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         if self.sums_over_channels(call) and call.resting[0] and 0 not in self.axes(call):
             return [channels.frozen(len(call.output_shapes[0]), f"'{call.path}' is a sum over channels")]
-        return super().channels(call, channels)
+        return super().output_ids(call, channels)

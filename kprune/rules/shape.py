@@ -25,20 +25,20 @@ def expand(array: np.ndarray, shape: tuple) -> np.ndarray:
 class Rearrange(Rule):
     """A pure rearrangement: `move` does to any array what the operation does to the tensor."""
 
-    resizes, relevance = True, "transport"
+    config_holds_channels, relevance = True, "transport"
 
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         return array
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         if not varying_axes(call.ids_in[0]):
             return [call.ids_in[0].reshape((1,) * len(call.output_shapes[0]))]
         return [self.move(call, call.ids_in[0])]
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0]
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [self.move(call, values[0])]
 
     def live_inputs(self, call: Call, live: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
@@ -70,15 +70,15 @@ class Reshape(Rearrange):
             full = np.moveaxis(full, 1, -1)
         return compress(full.reshape(1, *shape[1:]))
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
-        ids = super().channels(call, channels)[0]
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
+        ids = super().output_ids(call, channels)[0]
         for axis in varying_axes(ids)[:-1]:
             first = np.take(ids, [0], axis=axis)
             channels.tie(ids, first)
             ids = first
         return [ids]
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         config = call.operation.get_config()
         sizes = self.new_sizes(call, kept)
         if "target_shape" in config:
@@ -93,7 +93,7 @@ class Reshape(Rearrange):
 class AxisOrder(Rearrange):
     """Moves whole axes: what the operation does to a tensor it does to the ids."""
 
-    resizes = False
+    config_holds_channels = False
 
     def order(self, operation, rank: int):
         """For each axis of the output, the axis of the input that it was."""
@@ -138,7 +138,7 @@ class MoveAxis(AxisOrder):
 class ExpandDims(Rearrange):
     """New axes of size 1."""
 
-    resizes = False
+    config_holds_channels = False
 
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         rank = len(call.output_shapes[0])
@@ -161,7 +161,7 @@ class Squeeze(Rearrange):
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         return np.squeeze(array, self.axes(call))
 
-    def config(self, call: Call, kept) -> dict:
+    def pruned_config(self, call: Call, kept) -> dict:
         return {**call.operation.get_config(), "axis": self.axes(call)}
 
 
@@ -169,7 +169,7 @@ class Squeeze(Rearrange):
 class RepeatVector(Rearrange):
     """`[batch, channels]` again and again along a new axis."""
 
-    resizes = False
+    config_holds_channels = False
 
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         return np.expand_dims(array, 1)
@@ -179,7 +179,7 @@ class RepeatVector(Rearrange):
 class Flip(Rearrange):
     """Reverses axes; what stays is reversed alike."""
 
-    resizes = False
+    config_holds_channels = False
 
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         axis = call.operation.axis
@@ -190,9 +190,9 @@ class Flip(Rearrange):
 class Roll(Rearrange):
     """Turns axes round: not that of the channels, for fewer would turn further."""
 
-    resizes = False
+    config_holds_channels = False
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         axis, ids = call.operation.axis, call.ids_in[0]
         axes = [a % ids.ndim for a in (range(ids.ndim) if axis is None else np.atleast_1d(axis))]
         if 0 in axes:
@@ -208,7 +208,7 @@ class Roll(Rearrange):
 class Tile(Rearrange):
     """Copies side by side."""
 
-    resizes = False
+    config_holds_channels = False
 
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         repeats = np.atleast_1d(call.operation.repeats).tolist()
@@ -224,7 +224,7 @@ class Tile(Rearrange):
 class Repeat(Rearrange):
     """Copies each slice along an axis."""
 
-    resizes = False
+    config_holds_channels = False
 
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         repeats, axis = call.operation.repeats, call.operation.axis
@@ -258,10 +258,10 @@ def rearranged(call: Call, places: int) -> np.ndarray:
 class DepthToSpace(Rule):
     """Blocks of channels become places: the channels that end up in one go together."""
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0]
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         rank = len(call.input_shapes[0])
         ids = rearranged(call, 1).T
         channels.tie(ids, ids[:1])
@@ -275,10 +275,10 @@ class DepthToSpace(Rule):
 class SpaceToDepth(Rule):
     """Places become blocks of channels."""
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0]
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         rank = len(call.input_shapes[0])
         ids = rearranged(call, call.operation.block_size)[:, 0]
         return [spread(ids, rank, channel_axis(call.operation, rank))]

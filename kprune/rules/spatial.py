@@ -18,19 +18,19 @@ class Spatial(Rule):
     def axis(self, call: Call) -> int:
         return channel_axis(call.operation, len(call.input_shapes[0]))
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         places = [axis for axis in range(1, len(call.input_shapes[0])) if axis != self.axis(call)]
         constant_along(call.ids_in[0], places, type(call.operation).__name__)
         return [self.move(call, call.ids_in[0])]
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0]
 
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         """The array of the output from that of the input."""
         return array
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         """A map that is the same number everywhere stays so."""
         return [self.move(call, values[0])]
 
@@ -64,7 +64,7 @@ class ZeroPadding(Spatial):
 
     transparent_to_probes = False
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
         return [np.where(values[0] == 0, 0.0, np.nan)]
 
 
@@ -81,11 +81,11 @@ class Geometry(Spatial):
 
     transparent_to_probes = False
 
-    def rests(self, call: Call) -> bool:
+    def zero_if_removed(self, call: Call) -> bool:
         return call.resting[0] and not getattr(call.operation, "fill_value", 0.0)
 
-    def constants(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
-        return Rule.constants(self, call, values)
+    def constant_channels(self, call: Call, values: list[np.ndarray]) -> list[np.ndarray]:
+        return Rule.constant_channels(self, call, values)
 
 
 @register_rule(*those("RandomBrightness", "RandomContrast", "RandomGaussianBlur", "RandomSharpness", "RandomInvert"))
@@ -96,7 +96,7 @@ class Geometry(Spatial):
 class Colours(Rule):
     """Works on the colours of an image, of which none is removed."""
 
-    def channels(self, call: Call, channels) -> list[np.ndarray]:
+    def output_ids(self, call: Call, channels) -> list[np.ndarray]:
         constant_along(call.ids_in[0], range(call.ids_in[0].ndim), type(call.operation).__name__)
         return [call.ids_in[0]]
 

@@ -30,7 +30,7 @@ class UnfoldTime(keras.Operation):
 
 @register_rule(FoldTime)
 class Fold(Rearrange):
-    resizes = False
+    config_holds_channels = False
 
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         if array.shape[1] > 1:
@@ -40,7 +40,7 @@ class Fold(Rearrange):
 
 @register_rule(UnfoldTime)
 class Unfold(Rearrange):
-    resizes = False
+    config_holds_channels = False
 
     def move(self, call: Call, array: np.ndarray) -> np.ndarray:
         return np.expand_dims(array, 1)

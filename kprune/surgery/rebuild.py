@@ -94,7 +94,7 @@ class Rebuilder:
         call = self.call_of.get(id(node.arguments))
         if call is not None:
             args, kwargs = unless_stopped(
-                find_rule(call.operation).arguments, (args, kwargs), call, self.kept, args, kwargs
+                find_rule(call.operation).pruned_arguments, (args, kwargs), call, self.kept, args, kwargs
             )
         return operation(*args, **kwargs)
 
@@ -139,7 +139,7 @@ class Rebuilder:
         call = self.first_call.get(id(old))
         config = cloning.config_of(old)
         if call is not None:
-            config = unless_stopped(find_rule(old).config, config, call, self.kept)
+            config = unless_stopped(find_rule(old).pruned_config, config, call, self.kept)
         if "name" in config:
             config = {**config, "name": self.name_of(old)}
         if not self.masked and any(weight.masks(self.keep) for weight in self.weights_of[id(old)]):

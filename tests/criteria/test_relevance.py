@@ -191,5 +191,5 @@ def test_harder_classes_weigh_more():
 
 @pytest.mark.parametrize("options", [{"alpha": 2.0, "beta": 2.0}, {"alpha": 0.0, "beta": -1.0}, {"ranking": "x"}])
 def test_wrong_options_are_refused(options):
-    with pytest.raises(kprune.OptionError, match="Expected.*To mend"):
+    with pytest.raises(kprune.OptionError, match="Expected.*Fix"):
         kprune.criteria.FeatureRelevance(**options)

@@ -89,5 +89,5 @@ def test_equal_filters_have_no_threshold_below_their_distance():
     [{"alpha": -1}, {"alpha": float("nan")}, {"ratio": 0}, {"ratio": 2}, {"metric": "manhattan"}, {"coupling": "x"}],
 )
 def test_wrong_options_are_refused(options):
-    with pytest.raises(kprune.OptionError, match="Expected.*To mend"):
+    with pytest.raises(kprune.OptionError, match="Expected.*Fix"):
         Similarity(**options)

@@ -202,7 +202,7 @@ def test_subclassed_and_unbuilt_models_are_refused():
         def call(self, x):
             return x
 
-    with pytest.raises(kprune.ModelError, match="subclassed.*To mend"):
+    with pytest.raises(kprune.ModelError, match="subclassed.*Fix"):
         kprune.prune_model(Own(), 0.5)
     with pytest.raises(kprune.ModelError, match="not built"):
         kprune.prune_model(keras.Sequential([layers.Dense(3)]), 0.5)

@@ -86,7 +86,7 @@ def test_a_saved_model_is_put_in_its_place(tmp_path):
 def test_timings_that_never_agree_are_told_as_what_they_are():
     """Fast enough at first, too slow when timed again, at every width."""
     times = itertools.chain([2.0], itertools.cycle([0.9, 1.05]))
-    with pytest.raises(kprune.TargetError, match="No file met target_ms=1 twice in 1[67] timings.*agree.*To mend"):
+    with pytest.raises(kprune.TargetError, match="No file met target_ms=1 twice in 1[67] timings.*agree.*Fix"):
         search(1.0, lambda path: next(times))
 
 

@@ -61,5 +61,5 @@ def test_it_is_read_back_as_it_was_written(tmp_path):
 )
 def test_damaged_files_are_refused(tmp_path, text):
     (tmp_path / "record.json").write_text(text)
-    with pytest.raises(kprune.PlanError, match="To mend"):
+    with pytest.raises(kprune.PlanError, match="Fix"):
         kprune.PruningRecord.load(tmp_path / "record.json")

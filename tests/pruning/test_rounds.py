@@ -209,7 +209,7 @@ def test_a_line_per_round_is_printed(capsys):
     ],
 )
 def test_wrong_options_are_refused(fit, options, message):
-    with pytest.raises(kprune.OptionError, match=f"{message}.*To mend"):
+    with pytest.raises(kprune.OptionError, match=f"{message}.*Fix"):
         quietly(build(), fit, **options)
 
 

@@ -110,7 +110,7 @@ def test_limits_bound_the_search():
     ],
 )
 def test_wrong_options_are_refused(accept, options, message):
-    with pytest.raises(kprune.OptionError, match=f"{message}.*To mend"):
+    with pytest.raises(kprune.OptionError, match=f"{message}.*Fix"):
         search(accept, **options)
 
 

@@ -604,7 +604,7 @@ class Branching(Sub):
 def test_a_subclassed_model_that_does_something_else_in_training_is_refused():
     model = Branching()
     model(IMAGES, training=True)
-    with pytest.raises(kprune.ModelError, match="subclassed.*To mend"):
+    with pytest.raises(kprune.ModelError, match="subclassed.*Fix"):
         kprune.prune_model(model, 0.5)
 
 

@@ -319,7 +319,7 @@ def test_depthwise_convs_follow_their_inputs():
     ],
 )
 def test_rates_that_cannot_be_are_refused(staged, rates, limits, message):
-    with pytest.raises(kprune.OptionError, match=f"{message}.*To mend"):
+    with pytest.raises(kprune.OptionError, match=f"{message}.*Fix"):
         kprune.plan_rates(staged, rates, limits=limits)
 
 

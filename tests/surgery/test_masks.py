@@ -66,10 +66,10 @@ class Factor(keras.layers.Layer):
 
 @kprune.register_rule(Factor)
 class FactorRule(Rule):
-    def rests(self, call):
+    def zero_if_removed(self, call):
         return call.resting[0]
 
-    def weights(self, call):
+    def sliced_weights(self, call):
         return [Weight("factor", (along(call.ids_in[0], -1, call.input_shapes[0][-1]),))]
 
 

@@ -48,10 +48,10 @@ class Mixing(layers.Layer):
 
 @kprune.register_rule(Mixing)
 class MixingRule(Rule):
-    def channels(self, call, channels):
+    def output_ids(self, call, channels):
         return [channels.frozen(len(call.output_shapes[0]), "its units stay")]
 
-    def weights(self, call):
+    def sliced_weights(self, call):
         return [Weight("w", (call.ids_in[0].reshape(-1), None), float(call.input_shapes[0][1]), reads=0)]
 
     def linear_maps(self, call):

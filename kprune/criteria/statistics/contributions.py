@@ -74,7 +74,8 @@ def heard_sets(graph: Graph, call: Call) -> np.ndarray:
     given = given[graph.prunable[given]]
     if rule.sums_over_channels(call) or not len(given):
         return given
-    read = [set_of[w.axes[w.reads]] for w in rule.weights(call) if w.reads is not None and w.axes[w.reads] is not None]
+    readers = [weight for weight in rule.sliced_weights(call) if weight.reads is not None]
+    read = [set_of[w.axes[w.reads]] for w in readers if w.axes[w.reads] is not None]
     passing = [set_of[ids].reshape(-1) for ids in call.ids_out]
     return np.setdiff1d(given, np.concatenate([*passing, *read]))
 

@@ -133,7 +133,7 @@ def test_a_damaged_file_is_told_as_that(net, tmp_path, export, name):
     path = export(net, tmp_path / name).path
     file = path / SAVED_MODEL_FILE if path.is_dir() else path
     file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(ModelError, match="is damaged.*To mend"):
+    with pytest.raises(ModelError, match="is damaged.*Fix"):
         read_metadata(path)
 
 

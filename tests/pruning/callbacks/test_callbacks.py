@@ -97,7 +97,7 @@ def test_schedule(options, epochs, rounds):
     "options", [{"start_epoch": -1}, {"every_epochs": 0}, {"until_epoch": 1.5}, {"start_epoch": 3, "until_epoch": 2}]
 )
 def test_wrong_schedules_are_refused(options):
-    with pytest.raises(kprune.OptionError, match="To mend"):
+    with pytest.raises(kprune.OptionError, match="Fix"):
         kprune.SimilarityPruning(0.5, **options)
 
 
