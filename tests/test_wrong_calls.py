@@ -394,11 +394,17 @@ TARGETS = {
     "NaN": ({"target_flops": float("nan")}, "target_flops is nan"),
     "a truth value": ({"target_flops": True}, "target_flops is True"),
     "milliseconds without a table": ({"target_latency": 0.3}, "target_latency came without latency"),
-    "a table without milliseconds": ({"target_flops": 0.3, "latency": "t.json"}, "latency came without target_latency"),
+    "a table without milliseconds": (
+        {"target_flops": 0.3, "latency_table": "t.json"},
+        "latency_table came without target_latency",
+    ),
     "a size in words": ({"target_flops": 0.3, "input_shape": "224x224"}, "input_shape is '224x224'"),
     "a size of nothing": ({"target_flops": 0.3, "input_shape": (0, 224, 3)}, "input_shape is"),
-    "a table that is not there": ({"target_latency": 0.3, "latency": "no/t.json"}, "cannot be read as a latency table"),
-    "a number as table": ({"target_latency": 0.3, "latency": 3}, "latency is 3"),
+    "a table that is not there": (
+        {"target_latency": 0.3, "latency_table": "no/t.json"},
+        "cannot be read as a latency table",
+    ),
+    "a number as table": ({"target_latency": 0.3, "latency_table": 3}, "latency_table is 3"),
 }
 OF_CALLBACKS = {
     "limits of another kind": ({"limits": {"min_channels": 3}}, "limits is {"),

@@ -228,7 +228,7 @@ def trained(model, callback):
 
 @pytest.mark.parametrize("name", ["similarity", "l1"])
 def test_a_callback_prunes_to_milliseconds(model, table, name):
-    options = {"target_latency": 0.4, "latency": table}
+    options = {"target_latency": 0.4, "latency_table": table}
     similar = name == "similarity"
     callback = kprune.SimilarityPruning(**options) if similar else kprune.GradualPruning(name, **options)
     copy, history = trained(model, callback)
@@ -266,13 +266,13 @@ def test_a_search_goes_over_milliseconds(model, table, capsys):
     assert "of the predicted milliseconds removed: accepted" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("given", [{"budget": "latency"}, {"latency": "table.json"}])
+@pytest.mark.parametrize("given", [{"quantity": "latency"}, {"latency_table": "table.json"}])
 def test_a_search_over_milliseconds_needs_both(model, given):
     with pytest.raises(kprune.OptionError, match="a latency table"):
         kprune.find_target(model, lambda _: True, **given)
 
 
-@pytest.mark.parametrize("given", [{"target_latency": 0.4}, {"target_flops": 0.4, "latency": "table.json"}])
+@pytest.mark.parametrize("given", [{"target_latency": 0.4}, {"target_flops": 0.4, "latency_table": "table.json"}])
 def test_a_callback_for_milliseconds_needs_both(model, given):
     with pytest.raises(kprune.OptionError, match="came without"):
         trained(model, kprune.SimilarityPruning(**given))

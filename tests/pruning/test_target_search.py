@@ -104,7 +104,7 @@ def test_limits_bound_the_search():
         (3, {}, "accept is 3"),
         (lambda small: None, {}, "accept returned None"),
         (lambda small: 0.93, {}, "accept returned 0.93"),
-        (AcceptUpTo(1), {"budget": "latency"}, "budget is 'latency'"),
+        (AcceptUpTo(1), {"quantity": "latency"}, "quantity is 'latency'"),
         (AcceptUpTo(1), {"tolerance": 0}, "tolerance is 0"),
         (AcceptUpTo(1), {"criterion": "l7"}, "l7"),
     ],
