@@ -14,7 +14,7 @@ from kprune.deploy.export.check import reason
 from kprune.deploy.export.metadata import SAVED_MODEL_FILE
 from kprune.deploy.export.source import Source
 from kprune.deploy.runtimes.open import kind_of, open_file
-from kprune.utils.errors import ExportError, ModelError, OptionError
+from kprune.utils.errors import ExportError, MissingPackageError, ModelError, OptionError
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(5, 8, 8, 8)).astype("float32")
@@ -224,8 +224,9 @@ def test_without_onnxruntime_the_file_is_written_unchecked(net, tmp_path, monkey
 def test_without_tf2onnx_the_error_says_what_to_install(net, tmp_path, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else find(name))
-    with pytest.raises(ExportError, match="pip install"):
+    with pytest.raises(MissingPackageError, match="pip install") as caught:
         export_onnx(net, tmp_path / "net.onnx")
+    assert isinstance(caught.value, ImportError)
 
 
 def test_tftrt_says_what_is_missing_and_what_to_run(net, tmp_path):

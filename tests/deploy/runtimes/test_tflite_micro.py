@@ -1,5 +1,6 @@
 """The arena of TFLite Micro: against sizes counted by hand, and against TFLite Micro running in it."""
 
+import importlib.util
 import subprocess
 import sys
 
@@ -22,9 +23,7 @@ interpreter.set_input(numpy.zeros((1, 16, 16, 3), "int8"), 0)
 interpreter.invoke()
 """
 
-needs_micro = pytest.mark.skipif(
-    not kprune.deploy.runtimes.tflite_micro.importlib.util.find_spec("tflite_micro"), reason="needs tflite-micro"
-)
+needs_micro = pytest.mark.skipif(not importlib.util.find_spec("tflite_micro"), reason="needs tflite-micro")
 
 
 def conv(x, filters):
@@ -108,7 +107,7 @@ def test_repeated_values_are_the_same_and_run_on_microcontrollers(repeat, tmp_pa
     options = {"quantize": "int8", "io_dtype": "int8", "representative_data": IMAGES}
     export = export_tflite(model, tmp_path / "net.tflite", **options)
     assert export.error < 0.05 and not export.float_operations
-    if kprune.deploy.runtimes.tflite_micro.importlib.util.find_spec("tflite_micro"):
+    if importlib.util.find_spec("tflite_micro"):
         assert micro_memory(export.path).arena_bytes > 0
 
 
@@ -143,7 +142,7 @@ def test_other_files_and_a_missing_package_are_refused(tmp_path, files, monkeypa
     with pytest.raises(ModelError, match="no TFLite file"):
         micro_memory(tmp_path / "net.onnx")
     monkeypatch.setattr(kprune.deploy.runtimes.tflite_micro, "PACKAGE", "no_such_package")
-    with pytest.raises(ModelError, match="pip install tflite-micro"):
+    with pytest.raises(ModelError, match=r"pip install 'kprune\[micro\]'"):
         micro_memory(files["chain"][1])
 
 
