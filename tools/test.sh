@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Checks the project on any machine with Python 3.10 or newer:  bash tools/test.sh [pytest arguments]
+# Checks the project on any machine with Python 3.10 or newer:
 #
-# With arguments only the newest versions are tested; without, tools/test_environments.sh runs as well.
+#   bash tools/test.sh                      the style, and all tests but the slow ones
+#   bash tools/test.sh --all                everything: slow tests too, and tools/test_environments.sh
+#   bash tools/test.sh [pytest arguments]   the style, and these tests
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/_venv.sh
@@ -10,6 +12,12 @@ use_venv test
 ruff check .
 ruff format --check .
 status=0
-[ $# -gt 0 ] || bash tools/test_environments.sh || status=$?
+case "${1:-}" in
+"") set -- -m "not slow" ;;
+--all)
+    shift
+    bash tools/test_environments.sh || status=$?
+    ;;
+esac
 python -m pytest -n 2 --durations=12 "$@" || status=$?
 exit "$status"
