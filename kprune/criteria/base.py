@@ -35,6 +35,9 @@ class Criterion:
     name = "criterion"
     options: tuple[str, ...] = ("ranking",)
     over_gain = False  # whether scores count over what the removal saves of the budget
+    selects_by = "score"  # how channels are chosen by it, a name of `kprune.selection.register_selection`
+    images_only = False  # whether it looks at the images of a repair and at no more
+    compensate = False  # whether what goes hands its outgoing weights on to what stays
     unjudged: tuple[str, ...] = ()  # the layers of which the last scores said nothing, see `pool`
 
     def __init__(self, ranking: str = "layer"):

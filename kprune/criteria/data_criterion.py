@@ -21,7 +21,6 @@ class DataCriterion(Criterion):
     """
 
     needs: tuple[Measure, ...] = ()
-    images_only = False  # whether it looks at the images of a repair and at no more
 
     def channel_scores(self, *sums: dict[str, np.ndarray]) -> np.ndarray:
         """Scores of one layer.
@@ -90,7 +89,7 @@ class Informed(Criterion):
 
     def __init__(self, criterion: DataCriterion, data, verbose):
         super().__init__(criterion.ranking)
-        self.name, self.over_gain = criterion.name, criterion.over_gain
+        self.name, self.over_gain, self.selects_by = criterion.name, criterion.over_gain, criterion.selects_by
         self.criterion, self.data, self.verbose = criterion, data, verbose
 
     @property

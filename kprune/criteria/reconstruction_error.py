@@ -27,6 +27,7 @@ class ReconstructionError(DataCriterion):
     options = ()
     over_gain = True
     images_only = True
+    selects_by = "reconstruction_error"
 
     def __init__(self):
         super().__init__("global")

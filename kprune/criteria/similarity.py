@@ -196,6 +196,7 @@ class Similarity(Criterion):
     """
 
     options = ("alpha", "ratio", "metric", "fold_bn", "guard", "compensate", "coupling")
+    selects_by = "similarity"
 
     def __init__(
         self,

@@ -59,7 +59,7 @@ def choose(criterion: Criterion, budget: Budget, bounds: Bounds, how=select) -> 
     graph = cost.graph
     keep, rounds = how(graph, criterion, budget, bounds)
     unjudged = {"unjudged": list(criterion.unjudged)} if criterion.unjudged else {}
-    merges = merge_factors(graph, criterion, keep) if getattr(criterion, "compensate", False) else {}
+    merges = merge_factors(graph, criterion, keep) if criterion.compensate else {}
     return make_plan(
         cost,
         keep,
@@ -116,7 +116,7 @@ def take_once(graph: Graph, criterion, data):
     """The images that both a repair and the default criterion look at, so that data are read once; other data, and
     those of a criterion that looks at more, as they are.
     """
-    both = criterion is None or getattr(get_criterion(criterion), "images_only", False)
+    both = criterion is None or get_criterion(criterion).images_only
     return data_of(images_for(graph, data)) if data is not None and both else data
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kprune.cost import CostModel
-from kprune.criteria import Criterion, Similarity
+from kprune.criteria import Criterion
 from kprune.criteria.similarity import by_frequency
 from kprune.graph import Graph, SlicedWeight, trace
 from kprune.graph.input_sizes import with_sizes
@@ -52,7 +52,7 @@ def plan_rates(
     bounds = bind(limits, graph)
     shares = rates_by_layer(graph, bounds, rates)
     keep = remove_shares(graph, bounds, shares, removal_order(graph, criterion))
-    merges = merge_factors(graph, criterion, keep) if getattr(criterion, "compensate", False) else {}
+    merges = merge_factors(graph, criterion, keep) if criterion.compensate else {}
     return make_plan(
         CostModel(with_sizes(graph, input_shape, data)),
         keep,
@@ -114,7 +114,7 @@ def refuse_frozen(graph: Graph, name: str, path: str):
 def removal_order(graph: Graph, criterion: Criterion) -> np.ndarray:
     """All channel sets, first to go first; by similarity, those that the guard lets go before all others."""
     keep = np.ones(len(graph.sets), dtype=bool)
-    if not isinstance(criterion, Similarity):
+    if criterion.selects_by != "similarity":
         return np.argsort(criterion.scores(graph, keep), kind="stable")
     comparison = Comparison(graph, criterion)
     views = comparison.views(keep)

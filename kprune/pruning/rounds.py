@@ -248,7 +248,7 @@ def train(fit: Callable, model) -> dict:
 def check_options(fit, criterion: Criterion, rounds):
     if not callable(fit):
         raise OptionError(f"fit is {fit!r}.", "A function that trains a model.", "Pass lambda model: model.fit(x, y).")
-    if rounds is None and not isinstance(criterion, Similarity):
+    if rounds is None and criterion.selects_by != "similarity":
         raise OptionError(
             f"rounds is not given, and criterion '{criterion.name}' says which filters go first, not how many at once.",
             "A number of rounds.",

@@ -14,7 +14,7 @@ from kprune.selection.by_similarity import (
 from kprune.selection.limits import Limits, check_limits, matching
 from kprune.selection.plan import Plan, make_plan
 from kprune.selection.removal import Removal
-from kprune.selection.select import select
+from kprune.selection.select import register_selection, select
 from kprune.selection.widths import PRESETS, Preset, next_width
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "matching",
     "next_ratio",
     "next_width",
+    "register_selection",
     "select",
     "select_by_score",
     "select_by_similarity",

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from kprune.cost import CostModel
-from kprune.criteria import Similarity, get_criterion, inform
+from kprune.criteria import get_criterion, inform
 from kprune.graph.batches import check_kind
 from kprune.graph.input_sizes import check_shape, with_sizes
 from kprune.pruning.callbacks.base import PruningCallback
@@ -155,7 +155,7 @@ def check_criterion(criterion, data):
     Raises:
       OptionError: it does not, they are not, or they cannot.
     """
-    if isinstance(criterion, Similarity):
+    if criterion.selects_by == "similarity":
         raise OptionError(
             "criterion is 'similarity', which chooses sets of filters and gives no scores.",
             "A criterion of scores, such as 'relevance', 'taylor' or 'l2'.",

@@ -63,7 +63,7 @@ def require_similarity(criterion) -> Similarity:
       OptionError: it is another criterion, which compares no distances.
     """
     criterion = Similarity() if criterion is None else get_criterion(criterion)
-    if not isinstance(criterion, Similarity):
+    if criterion.selects_by != "similarity":
         raise OptionError(
             f"criterion is {criterion!r}.",
             "'similarity' or a Similarity object: other criteria have no distances.",
