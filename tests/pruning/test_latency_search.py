@@ -240,7 +240,7 @@ def test_a_profile_by_a_stop_watch_of_the_users_own_holds_what_that_says():
 
 def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
     pytest.importorskip("ai_edge_litert")
-    page = pathlib.Path(__file__).resolve().parents[2] / "docs" / "alignment.md"
+    page = pathlib.Path(__file__).resolve().parents[2] / "docs" / "results" / "alignment.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(kprune, "Stopwatch", lambda: lambda path: 1e6)  # a busy machine is no reason to fail
