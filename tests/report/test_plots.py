@@ -425,7 +425,7 @@ def test_plans_of_different_networks_have_no_overlap(model):
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch, tmp_path, records):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(kprune.OptionError, match="pip install matplotlib"):
+    with pytest.raises(kprune.MissingPackageError, match=r"pip install 'kprune\[plots\]'"):
         plots.plot_tradeoff(records, tmp_path / "picture.png")
 
 
