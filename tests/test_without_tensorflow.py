@@ -68,7 +68,10 @@ LEAVES = {
     "from_tf_keras": (r"pip install 'kprune\[quantization\]'", lambda model, folder: kprune.from_tf_keras(model)),
     "benchmark_tflite": ("pip install ai-edge-litert", lambda model, folder: kprune.benchmark_tflite(given(folder))),
     "read_metadata": ("pip install tensorflow", lambda model, folder: kprune.read_metadata(given(folder))),
-    "read_metadata of ONNX": ("pip install onnx", lambda model, folder: kprune.read_metadata(given(folder, "onnx"))),
+    "read_metadata of ONNX": (
+        r"pip install 'kprune\[export\]'",
+        lambda model, folder: kprune.read_metadata(given(folder, "onnx")),
+    ),
     "benchmark of a SavedModel": (
         "pip install tensorflow",
         lambda model, folder: kprune.benchmark(saved_model(folder)),
@@ -89,7 +92,7 @@ def saved_model(folder):
 
 @pytest.mark.parametrize("name", LEAVES)
 def test_what_needs_tensorflow_says_what_to_install(name, tmp_path):
-    mend, call = LEAVES[name]
-    with pytest.raises(kprune.KpruneError, match=f"Fix: {mend}") as caught:
+    fix, call = LEAVES[name]
+    with pytest.raises(kprune.KpruneError, match=f"Fix: {fix}") as caught:
         call(build(residual), tmp_path)
     assert_three_parts(caught.value)

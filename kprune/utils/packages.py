@@ -45,7 +45,8 @@ def need_package(module: str, use: str, install: str) -> None:
 
 def missing_package(name: str, use: str, install: str) -> MissingPackageError:
     """The error that a package is not installed."""
-    return MissingPackageError(f"{name} is not installed.", f"{name}{use and ', ' + use}.", f"pip install '{install}'")
+    quoted = f"'{install}'" if "[" in install else install
+    return MissingPackageError(f"{name} is not installed.", f"{name}{use and ', ' + use}.", f"pip install {quoted}")
 
 
 def need_tf_keras() -> None:
