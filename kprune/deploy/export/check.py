@@ -9,7 +9,7 @@ from kprune.deploy.export.choices import choices
 from kprune.deploy.export.source import Source
 from kprune.deploy.runtimes.base import quiet
 from kprune.deploy.runtimes.samples import Samples
-from kprune.utils.errors import ExportError
+from kprune.utils.errors import ExportError, KpruneError
 
 FLOAT32_TOLERANCE = 1e-3
 
@@ -108,8 +108,8 @@ def compare(source: Source, open_runtime, check: Samples, kind: str, exact: bool
 
 
 def reason(error: Exception) -> str:
-    """What a converter or runtime says, in its first line."""
-    text = str(error).strip() or type(error).__name__
+    """What a converter or runtime says, in its first line; of an error with advice, what happened."""
+    text = (error.what if isinstance(error, KpruneError) else str(error).strip()) or type(error).__name__
     return text.splitlines()[0].rstrip(" .")
 
 

@@ -86,15 +86,17 @@ def open_tflite(path, threads: int = 1, signature: str | None = None) -> Runtime
 
     Raises:
       OptionError: there is no such file or signature, or `threads` is below 1.
-      ModelError: the file is no TFLite model, or holds operations that the runtime does not know.
+      ModelError: the file is no TFLite model, or holds operations that the runtime does not know; or no runtime is
+        installed.
     """
     path = pathlib.Path(path)
     check_whole("threads", threads, 1)
     if not path.is_file():
         raise OptionError(f"There is no file {path}.", "A .tflite file.", "Check the path, or export the model first.")
+    runtime = _interpreter_class()
     try:
         with quiet():
-            interpreter = _interpreter_class()(model_path=str(path), num_threads=threads)
+            interpreter = runtime(model_path=str(path), num_threads=threads)
             keys = list(interpreter.get_signature_list())
             if signature in (None, *keys):
                 return _open(interpreter, keys, signature)

@@ -94,6 +94,7 @@ IN_INTEGERS = {
     "an average of three": lambda x: layers.Average()([layers.Conv2D(3, 1)(x), x, layers.Conv2D(3, 1)(x)]),
     "scaled inputs": lambda x: layers.Conv2D(4, 3)(layers.Normalization(mean=[1, 2, 3], variance=[1, 4, 9])(x)),
     "hard sigmoid": lambda x: layers.Multiply()([x, layers.Dense(3, activation="hard_sigmoid")(x)]),
+    "a layer at each time": lambda x: layers.TimeDistributed(layers.Dense(4))(x),
     "softmax": lambda x: layers.Softmax()(layers.Dense(6)(over_time(x))),
 }
 

@@ -71,13 +71,13 @@ class QuantizableTranslation(Translation):
             return self._hard_sigmoid(node.operation.name, tensor)
         return super()._apply(node, (tensor,), {})
 
-    def _make_twin(self, operation) -> tuple:
+    def _make_twin(self, operation, inside: bool = False) -> tuple:
         if type(operation) in AS_OPERATION:
             return None, None
         if type(operation) is keras.layers.Activation and operation.activation.__name__ in COMMON_ACTIVATIONS:
             name = self._name(operation.name)
             return self._tf_keras.layers.Activation(operation.activation.__name__, name=name), None
-        twin, activation = super()._make_twin(operation)
+        twin, activation = super()._make_twin(operation, inside)
         if type(twin).__name__ in DILATED and max(twin.dilation_rate) > 1:
             twin = dilated_class(type(twin).__name__).from_config(twin.get_config())
         return twin, activation
