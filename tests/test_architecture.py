@@ -45,7 +45,7 @@ ARGUMENTS = {
     "kprune.pruning.target_search.find_target": 13,
     "kprune.pruning.accuracy_search.prune_within_accuracy": 11,
     "kprune.pruning.latency_search.prune_to_latency": 15,
-    "kprune.deploy.export.tflite.export_tflite": 9,
+    "kprune.deploy.export.tflite.export_tflite": 10,
 }
 
 # Character classes keep these patterns from matching this file.

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from kprune.deploy.export.nearest import repeats_as_resizes
+from kprune.deploy.export.rewriting import gelu_as_products, negation_as_product
 from kprune.deploy.runtimes.base import SIGNATURE
 from kprune.deploy.runtimes.samples import InputSpec, Samples, gather_samples, map_batches
 from kprune.utils.checks import is_whole
@@ -140,11 +141,15 @@ class Source:
         }
 
 
-def save(sources: dict[str, Source], folder) -> list:
-    """Writes a SavedModel of plain operations, with one signature for each source; gives the traced functions."""
+def save(sources: dict[str, Source], folder, micro: bool = False) -> list:
+    """Writes a SavedModel for TFLite's converter, with one signature for each source; gives the traced functions.
+
+    `micro` says whether what TFLite Micro lacks is written by what it has, also where LiteRT has one faster operation.
+    """
     import tensorflow as tf
 
-    with repeats_as_resizes():
+    gelu = gelu_as_products() if micro else contextlib.nullcontext()
+    with repeats_as_resizes(), negation_as_product(), gelu:
         module, traced = tf.Module(), {name: source.trace() for name, source in sources.items()}
     module.kept = [getattr(v, "value", v) if not s.legacy else v for s in sources.values() for v in s.model.variables]
     tf.saved_model.save(module, str(folder), signatures=traced)

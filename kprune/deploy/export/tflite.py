@@ -17,6 +17,7 @@ from kprune.deploy.export.source import RANDOM_SAMPLES, Source, save
 from kprune.deploy.runtimes.base import SIGNATURE, quiet
 from kprune.deploy.runtimes.litert import open_tflite
 from kprune.deploy.runtimes.samples import Samples, in_batches, random_samples
+from kprune.utils.checks import check_flag
 from kprune.utils.errors import ExportError, OptionError
 from kprune.utils.files import write_by_rename
 
@@ -58,6 +59,7 @@ class _Options:
     quantize: str | None
     io_dtype: str
     calibration: Samples | None
+    micro: bool
 
 
 def export_tflite(
@@ -70,6 +72,7 @@ def export_tflite(
     io_dtype: str = "float32",
     batch_size: int | None = None,
     signatures: dict | None = None,
+    micro: bool = False,
     overwrite: bool = True,
 ) -> TFLiteExport:
     """Writes a Keras model as a TFLite file and runs the file to check it. The model does not change.
@@ -96,6 +99,8 @@ def export_tflite(
       signatures: further models on the same inputs that shall be signatures of the same file, by name, such as
         `{"features": keras.Model(model.input, model.get_layer("pool").output)}`; common weights are stored once.
         `model` itself is "serving_default".
+      micro: whether operations that TFLite Micro lacks are written as several that it has, of the same values: so far
+        the approximate GELU, which takes six in place of one that is faster and closer in LiteRT.
       overwrite: whether an existing file may be replaced.
 
     Returns:
@@ -114,7 +119,8 @@ def export_tflite(
     """
     sources = _sources(model, batch_size, signatures or {})
     source = sources[SIGNATURE]
-    options = _Options(quantize, io_dtype, source.read(representative_data, "representative_data"))
+    check_flag("micro", micro)
+    options = _Options(quantize, io_dtype, source.read(representative_data, "representative_data"), micro)
     _check_options(options, source.legacy)
     check = source.read(check_data, "check_data") or options.calibration
     check = check or random_samples(source.inputs, RANDOM_SAMPLES)
@@ -187,7 +193,7 @@ def _convert(sources: dict[str, Source], options: _Options) -> bytes:
         batches = [source.renamed(batch) for batch in in_batches(options.calibration, rows=source.batch or 1)]
     try:
         with quiet(), tempfile.TemporaryDirectory() as folder:
-            loops = any(map(has_loops, save(sources, folder)))
+            loops = any(map(has_loops, save(sources, folder, options.micro)))
             may_die = loops and calibrated
             content = (convert_apart if may_die else convert)(folder, settings, batches)
     except Exception as error:

@@ -102,7 +102,7 @@ def _refuse(path: pathlib.Path, arena_bytes: int, told: str, code: int):
     raise ModelError(
         f"TFLite Micro cannot run {path}: {at_fault[0].strip()}.",
         "A whole file of operations that TFLite Micro has.",
-        "Replace the operation that the reason names by others."
+        "Replace the operation that the reason names by others; GELU by approximate=True and export_tflite(micro=True)."
         if lacking
         else 'Export the model again with quantize="int8" and io_dtype="int8", or without quantize.',
     )

@@ -567,6 +567,13 @@ ADVICE = {
         "by others",
         micro_of(lambda x: ops.max(x, axis=-1)),
     ),
+    "GELU on a microcontroller": Advice(
+        "tflite_micro._refuse: TFLite Micro cannot run",
+        micro_of(layers.Activation("gelu")),
+        ModelError,
+        "micro=True",
+        micro_of(lambda x: ops.gelu(x, approximate=True), micro=True),
+    ),
     "float16 on a microcontroller": Advice(
         "tflite_micro._refuse: TFLite Micro cannot run",
         micro_of(quantize="float16"),

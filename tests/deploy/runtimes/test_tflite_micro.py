@@ -111,6 +111,46 @@ def test_repeated_values_are_the_same_and_run_on_microcontrollers(repeat, tmp_pa
         assert micro_memory(export.path).arena_bytes > 0
 
 
+@pytest.mark.parametrize("io_dtype", ["float32", "int8"])
+def test_the_approximate_gelu_is_the_same_in_operations_of_microcontrollers(io_dtype, tmp_path):
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, keras.ops.gelu(conv(inputs, 6) - 3 * inputs[..., :1], approximate=True))
+    integers = {"quantize": "int8", "io_dtype": "int8", "representative_data": IMAGES} if io_dtype == "int8" else {}
+    export = export_tflite(model, tmp_path / "net.tflite", batch_size=1, micro=True, **integers)
+    assert export.error < (0.03 if integers else 1e-6) and not export.float_operations
+    if importlib.util.find_spec("tflite_micro"):
+        assert micro_memory(export.path).arena_bytes > 0
+    export_tflite(model, tmp_path / "phone.tflite", batch_size=1, **integers)
+    assert "GELU" in operators(tmp_path / "phone.tflite") and "GELU" not in operators(export.path)
+
+
+def operators(path):
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    codes = flatbuffer_utils.read_model(str(path)).operatorCodes
+    return {flatbuffer_utils.opcode_to_name(flatbuffer_utils.read_model(str(path)), i) for i in range(len(codes))}
+
+
+NEGATIONS = {
+    "an operator": lambda x: -conv(x, 4),
+    "an operation": lambda x: keras.ops.negative(conv(x, 4)),
+    "beside an exact gelu": lambda x: layers.Activation("gelu")(keras.ops.negative(conv(x, 4))),
+    "groups": lambda x: layers.GroupNormalization(4)(conv(x, 16)),
+    "a layer normalization": lambda x: layers.LayerNormalization()(conv(x, 16)),
+    "of integers": lambda x: keras.ops.cast(-keras.ops.cast(10 * x, "int32"), "float32"),
+}
+
+
+@pytest.mark.parametrize("negation", NEGATIONS)
+def test_negation_is_the_same_and_in_integers(negation, tmp_path):
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, NEGATIONS[negation](inputs))
+    assert export_tflite(model, tmp_path / "float.tflite", check_data=IMAGES).error < 1e-5
+    if negation != "of integers":
+        export = export_tflite(model, tmp_path / "net.tflite", quantize="int8", representative_data=IMAGES)
+        assert "NEG" not in {found.operator for found in export.float_operations}
+
+
 def test_sizes_that_are_not_known_stay_as_keras_writes_them(tmp_path):
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, layers.UpSampling2D()(inputs))
