@@ -106,9 +106,9 @@ def apply_to_graph(graph: Graph, plan: Plan, mode: str, data=None):
     keep, values, soft = plan.mask(graph), handed_on(graph, plan), mode == "soft"
     if data is None:
         return rebuild(graph, keep, masked=soft, values=values)
-    data = images_for(graph, data)  # refused before anything is built
+    images = images_for(graph, data)  # refused before anything is built
     small = rebuild(graph, keep, values=values, compiled=not soft)
-    repaired = repair(small, graph, keep, data_of(data))
+    repaired = repair(small, graph, keep, images)
     return rebuild(graph, keep, masked=True, values=repaired.values()) if soft else small
 
 
@@ -117,11 +117,9 @@ def take_once(graph: Graph, criterion, data):
     those of a criterion that looks at more, as they are.
     """
     both = criterion is None or get_criterion(criterion).images_only
-    return data_of(images_for(graph, data)) if data is not None and both else data
-
-
-def data_of(images: tuple):
-    """Arrays, one per input of a model, as `fit` takes them."""
+    if data is None or not both:
+        return data
+    images = images_for(graph, data)
     return images[0] if len(images) == 1 else list(images)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from kprune.compat.autodiff import without_gradients
 from kprune.compat.functional import flatten
 from kprune.compat.variables import to_numpy, variables_by_name
-from kprune.criteria.statistics.linear_layers import Reader, as_float, images_for, linear_readers, places_for
+from kprune.criteria.statistics.linear_layers import Reader, as_float, linear_readers, places_for
 from kprune.graph import Graph, calls_by_operation, trace
 from kprune.graph.epilogues import Landing, landings, scale_of
 from kprune.graph.interpreter import Step, run, walk
@@ -24,7 +24,7 @@ HELD_BACK = 8  # of so many images one is not fitted to, but judges the fit
 logger = logging.getLogger("kprune")
 
 
-def repair(small, graph: Graph, keep: np.ndarray, data, verbose=None) -> "Repair":
+def repair(small, graph: Graph, keep: np.ndarray, images: tuple, verbose=None) -> "Repair":
     """Fits the readers of a pruned network, in place, one after the other from the input on, to the unpruned one.
 
     For each kernel that is a matrix product: `W = argmin ||Y - X W||^2 + ridge ||W - W_0||^2`, `X` what the layer sees
@@ -43,17 +43,12 @@ def repair(small, graph: Graph, keep: np.ndarray, data, verbose=None) -> "Repair
       small: the pruned network, as `rebuild(graph, keep)` makes it; its weights are changed.
       graph: the traced original; only read.
       keep: the decision between the two, one boolean per channel set.
-      data: images, see `kprune.graph.batches.batches_of`; labels are not needed. At most 1024 of them are used, and
-        fewer where the activations of both networks would take more than 2 GB.
+      images: one array per input of the original, as `images_for` takes them from data.
       verbose: 0 for no progress bar; None: as `keras.config` has it.
 
     Returns:
       What was done; its `values` are the weights in the shapes of the original.
-
-    Raises:
-      OptionError: the images do not fit the model.
     """
-    images = images_for(graph, data)
     pruned, held = trace(small), held_back(len(images[0]))
     work = Repair(graph, pruned, keep, held)
     with without_gradients():
@@ -113,6 +108,11 @@ class Repair:
             self.readers[id(reader.weight.layer)].append(self.refit(reader))
         self.later: dict[tuple[int, str], dict[int, list]] = {}
 
+    @property
+    def refits(self) -> list[Refit]:
+        """All kernels that may be fitted, in the order of the graph."""
+        return [refit for found in self.readers.values() for refit in found]
+
     def refit(self, reader: Reader) -> Refit:
         weight, linear = reader.weight, reader.linear
         new = self.twin[weight.path]
@@ -147,7 +147,7 @@ class Repair:
             self.later.setdefault(refit.reader.key, {})[index] = parts
 
     def places(self, refit: Refit, x: np.ndarray, y: np.ndarray, index: int) -> Places:
-        """Output places by lot, the same in both sweeps; few where the calls of all layers would not fit in memory."""
+        """Output places by lot, the same in both sweeps, and fewer the more calls the layer has."""
         weight = refit.reader.weight
         rng = np.random.default_rng([index, *map(ord, weight.path + weight.name)])
         return places_for(refit.linear, weight.layer, x, y, rng, refit.calls)
@@ -254,7 +254,7 @@ class Repair:
 
     def undo(self):
         """Gives the pruned network back the weights that it had."""
-        for refit in (refit for refits in self.readers.values() for refit in refits):
+        for refit in self.refits:
             refit.undo(self.twin[refit.reader.weight.path])
 
     def values(self) -> dict[int, np.ndarray]:
@@ -265,8 +265,8 @@ class Repair:
             kept = [slice(None) if sets is None else self.keep[sets] for sets in weight.axes]
             value[np.ix_(*(np.arange(n)[k] for n, k in zip(value.shape, kept, strict=True)))] = new.value()
             found[id(weight.variable)] = value
-        for reader in (refit.reader for refits in self.readers.values() for refit in refits):
-            weight, name = reader.weight, reader.linear.bias
+        for refit in self.refits:
+            weight, name = refit.reader.weight, refit.linear.bias
             bias = variables_by_name(weight.layer).get(name)
             if bias is not None:  # of as many numbers in both, where it follows no channels
                 new = variables_by_name(self.twin[weight.path])[name]
@@ -275,9 +275,9 @@ class Repair:
 
     def tell(self, images: int, errors: list[float]):
         """Says what was repaired; warns of what was not."""
-        refits = [refit for found in self.readers.values() for refit in found if not np.isnan(refit.error[0])]
+        refits = [refit for refit in self.refits if not np.isnan(refit.error[0])]
         worse = sorted({refit.reader.weight.path for refit in refits if refit.left_out})
-        known = {refit.reader.key for found in self.readers.values() for refit in found}
+        known = {refit.reader.key for refit in self.refits}
         readers = ((w, (id(w.layer), w.name)) for w in self.graph.readers)
         others = sorted({w.path for w, key in readers if key not in known and not self.keep[w.axes[w.reads]].all()})
         logger.info("repaired %d layers from %d images", len(refits) - len(worse), images)

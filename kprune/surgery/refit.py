@@ -109,9 +109,12 @@ class Refit:
         seen, judged = (pools[which] if self.intercept else pools[which].about_zero() for which in (0, -1))
         fits = [seen.fit(ridge) for ridge in (RIDGES if seen.count <= FEW_ROWS * self.start.shape[1] else RIDGES[:1])]
         errors = [judged.error(fit) for fit in fits]
-        fitted = fits[int(np.argmin(errors))]
-        self.error = judged.error(None), min(errors)
-        self.apply(layer, Fit(0 * fitted.change, 0 * fitted.shift) if self.left_out else fitted)
+        best = int(np.argmin(errors))
+        self.error = judged.error(None), errors[best]
+        if self.left_out:
+            self.undo(layer)
+        else:
+            self.apply(layer, fits[best])
 
     def undo(self, layer):
         """Gives a layer of the pruned network back what it had."""

@@ -153,7 +153,7 @@ def test_a_removed_twin_is_not_missed(bias, norm, images):
     keep = np.ones(len(graph.sets), dtype=bool)
     keep[graph.writers[0].axes[-1][4:]] = False
     small = rebuild(graph, keep)
-    repair(small, graph, keep, images)
+    repair(small, graph, keep, (images,))
     wanted, without = run(model, images), run(rebuild(graph, keep), images)
     scale = np.abs(wanted).max()
     np.testing.assert_allclose(run(small, images) / scale, wanted / scale, atol=2e-3)

@@ -7,6 +7,7 @@ from models import run
 from random_models import randomize
 
 import kprune
+from kprune.criteria.statistics.normal_equations import Fit, Moments
 from kprune.criteria.statistics.optimal_brain_surgeon import quadratics
 from kprune.graph import trace
 from kprune.rules import Rule, Weight
@@ -245,6 +246,21 @@ def test_a_fit_that_makes_it_worse_is_left_out_and_told(caplog):
         repaired = kprune.apply_plan(model, plan, data=misleading())
     np.testing.assert_array_equal(*(m.get_layer("reader0").get_weights()[0] for m in (plain, repaired)))
     assert "would be worse: reader0" in caplog.text
+
+
+def test_a_fit_that_is_no_number_is_left_out(monkeypatch, caplog):
+    def broken(self, ridge=0.0):
+        groups, features, filters = self.cross.shape
+        return Fit(np.full((groups, features, filters), np.nan), np.zeros((groups, filters)))
+
+    monkeypatch.setattr(Moments, "fit", broken)
+    model = copying()
+    plan = kprune.plan_pruning(model, 0.2, criterion="l1", limits=kprune.Limits(include="first", min_channels=2))
+    with caplog.at_level("WARNING", "kprune"):
+        small = kprune.apply_plan(model, plan, data=misleading())
+    plain = kprune.apply_plan(model, plan)
+    np.testing.assert_array_equal(*(m.get_layer("reader0").get_weights()[0] for m in (plain, small)))
+    assert "would be worse: reader0" in caplog.text and "nothing was repaired" not in caplog.text
 
 
 def test_readers_that_nothing_serves_are_a_warning(caplog):
